@@ -1,0 +1,68 @@
+"""unpad: fine-tune, evaluate and use transformer models for NLP without ever computing on padding.
+
+Names are loaded when first used, so that `import unpad` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+PUBLIC: dict[str, str] = {
+    # text
+    "AutoTokenizer": "unpad.text.tokenizer",
+    "Tokenizer": "unpad.text.tokenizer",
+    "BatchEncoding": "unpad.text.encoding",
+    # data
+    "load_dataset": "unpad.data.load",
+    "Dataset": "unpad.data.load",
+    "DatasetDict": "unpad.data.load",
+    "DataCollatorWithPadding": "unpad.data.collators",
+    "PackingCollator": "unpad.data.collators",
+    "default_data_collator": "unpad.data.collators",
+    "PackedBatch": "unpad.batch",
+    "TokenStore": "unpad.data.tokens",
+    # models
+    "ModelConfig": "unpad.config",
+    "AutoConfig": "unpad.models.auto",
+    "AutoModel": "unpad.models.auto",
+    "AutoModelForSequenceClassification": "unpad.models.auto",
+    "BertConfig": "unpad.models.auto",
+    "BertModel": "unpad.models.auto",
+    "BertForSequenceClassification": "unpad.models.auto",
+    # training
+    "Accelerator": "unpad.engine.accelerator",
+    "get_scheduler": "unpad.engine.schedules",
+    "set_seed": "unpad.engine.state",
+    "TrainingArguments": "unpad.train.arguments",
+    "Trainer": "unpad.train.trainer",
+    "TrainerCallback": "unpad.train.callbacks",
+    "EarlyStoppingCallback": "unpad.train.callbacks",
+    "EvalPrediction": "unpad.train.evaluate",
+    # judging and using
+    "load_metric": "unpad.metrics",
+    "pipeline": "unpad.pipelines",
+    # errors
+    "UnpadError": "unpad.errors",
+    "ArgumentError": "unpad.errors",
+    "DataError": "unpad.errors",
+    "CheckpointError": "unpad.errors",
+    "TrainingError": "unpad.errors",
+}
+"""Public name -> module that holds it."""
+
+__all__ = [*PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"unpad has no {name!r}")
+    value = getattr(import_module(PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

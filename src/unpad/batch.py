@@ -1,0 +1,274 @@
+"""A batch without padding: the tokens of all sequences in one flat tensor, and where each sequence begins.
+
+Shape names: T packed tokens, B sequences, S padded length. `PackedBatch` is built once, on the CPU, by a collator (or by
+`from_padded` for callers who bring Hugging Face tensors), and everything below attention works on `[T, ...]`.
+Sequences stand in the batch by falling length, so that attention can treat neighbours of similar length together
+without moving them; `order` tells which sequence of the caller each one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# What one more bucket costs, in multiples of one padded score of one head pair; fitted on CPU (docs/performance.md).
+BUCKET_COST = 12_000
+TOKEN_COST = 60
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Neighbouring sequences that attention computes together, padded to the longest of them inside attention only."""
+
+    start: int
+    """First packed token of the bucket."""
+    tokens: int
+    """Packed tokens in the bucket."""
+    lengths: tuple[int, ...]
+    """Tokens of each of its sequences, falling."""
+
+    @property
+    def longest(self) -> int:
+        return self.lengths[0]
+
+    @property
+    def even(self) -> bool:
+        """All sequences are equally long, so that the bucket is a plain view of the packed tokens."""
+        return self.lengths[0] == self.lengths[-1]
+
+
+def plan_buckets(lengths: Sequence[int]) -> list[Bucket]:
+    """Split falling `lengths` into buckets of least cost.
+
+    A bucket of n sequences costs `BUCKET_COST + n (TOKEN_COST S + S^2)` with S its longest: too few buckets compute on
+    padding, too many pay for kernel launches. Dynamic programme over cut points; cuts are only useful where the length
+    changes, so its size is the number of distinct lengths, not of sequences.
+    """
+    values, counts = _runs(lengths)
+    n = len(values)
+    best = [0.0] + [float("inf")] * n
+    cut = [0] * (n + 1)
+    for end in range(1, n + 1):
+        members = 0
+        for begin in range(end - 1, -1, -1):
+            members += counts[begin]
+            longest = values[begin]
+            cost = best[begin] + BUCKET_COST + members * longest * (TOKEN_COST + longest)
+            if cost < best[end]:
+                best[end], cut[end] = cost, begin
+            if end - begin > 64:  # longer reaches never pay: 64 distinct lengths apart is mostly padding
+                break
+    bounds = [n]
+    while bounds[-1]:
+        bounds.append(cut[bounds[-1]])
+    bounds.reverse()
+    out, start = [], 0
+    for begin, end in zip(bounds, bounds[1:], strict=False):
+        members_of = tuple(v for v, c in zip(values[begin:end], counts[begin:end], strict=True) for _ in range(c))
+        out.append(Bucket(start, sum(members_of), members_of))
+        start += sum(members_of)
+    return out
+
+
+def _runs(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
+    values: list[int] = []
+    counts: list[int] = []
+    for length in lengths:
+        if values and values[-1] == length:
+            counts[-1] += 1
+        else:
+            values.append(length)
+            counts.append(1)
+    return values, counts
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """B sequences without padding. Tensors live on one device; `lengths` and `order` stay on the host as integers."""
+
+    input_ids: Tensor
+    """[T] int64 or int32 token ids."""
+    position_ids: Tensor
+    """[T] int64: place of each token in its own sequence, from 0."""
+    cu_seqlens: Tensor
+    """[B + 1] int32: where each sequence begins in T; the last entry is T."""
+    lengths: tuple[int, ...]
+    """Tokens of each sequence, falling."""
+    order: tuple[int, ...]
+    """For each sequence of the batch, its number in the list that the caller gave."""
+    token_type_ids: Tensor | None = None
+    """[T] int64 or int32 segment of each token, or None: all 0."""
+    labels: Tensor | None = None
+    """Targets in the order of this batch: [B] or [B, C] per sequence, or [T] per token."""
+    sample_ids: tuple[int, ...] = ()
+    """Row of each sequence in its data set, where it comes from one."""
+
+    def __post_init__(self) -> None:
+        assert list(self.lengths) == sorted(self.lengths, reverse=True), "sequences stand by falling length"
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return sum(self.lengths)
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """The plan by which attention groups the sequences, made once per batch."""
+        plan = self.__dict__.get("_buckets")
+        if plan is None:
+            plan = plan_buckets(self.lengths)
+            object.__setattr__(self, "_buckets", plan)
+        return plan
+
+    def to(self, device: Any, non_blocking: bool = False) -> PackedBatch:
+        """The same batch on another device."""
+
+        def move(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.to(device, non_blocking=non_blocking)
+
+        tensors = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels")
+        return replace(self, **{name: move(getattr(self, name)) for name in tensors})
+
+    def pin_memory(self) -> PackedBatch:
+        """The same batch in page-locked memory, for copies to a GPU that overlap with computation."""
+        tensors = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels")
+        return replace(self, **{n: t.pin_memory() for n in tensors if (t := getattr(self, n)) is not None})
+
+    def restore(self, values: Tensor) -> Tensor:
+        """Put per-sequence values [B, ...] back into the caller's order."""
+        import torch
+
+        if self.order == tuple(range(len(self))):
+            return values
+        back = torch.empty(len(self), dtype=torch.int64)
+        back[torch.tensor(self.order)] = torch.arange(len(self))
+        return values.index_select(0, back.to(values.device))
+
+    def pad(self, values: Tensor, length: int | None = None, fill: float = 0) -> Tensor:
+        """Per-token values [T, ...] as [B, S, ...] in the caller's order; S is the longest sequence or `length`."""
+        import torch
+
+        longest = length or max(self.lengths, default=0)
+        out = values.new_full((len(self) * longest, *values.shape[1:]), fill)
+        slots = slot_index(self.lengths, longest, rows=self.order)
+        out = out.index_copy(0, torch.from_numpy(slots).to(values.device), values)
+        return out.view(len(self), longest, *values.shape[1:])
+
+
+def slot_index(lengths: Sequence[int], longest: int, rows: Sequence[int] | None = None) -> np.ndarray:
+    """[T] int64: for each packed token its place in the flattened [B * longest] grid (row `rows[b]` for sequence b)."""
+    lens = np.asarray(lengths, dtype=np.int64)
+    starts = np.arange(len(lens), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
+    return np.repeat(starts * longest, lens) + within(lens)
+
+
+def within(lengths: np.ndarray) -> np.ndarray:
+    """[T] int64: 0, 1, 2, ... inside each of the consecutive sequences of `lengths`."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int64) - np.repeat(ends - lengths, lengths)
+
+
+def pack(
+    input_ids: Sequence[np.ndarray],
+    token_type_ids: Sequence[np.ndarray] | None = None,
+    labels: np.ndarray | None = None,
+    token_labels: Sequence[np.ndarray] | None = None,
+    sample_ids: Sequence[int] | None = None,
+) -> PackedBatch:
+    """Pack B rows of token ids (1-D integer arrays) into a batch, longest first.
+
+    `labels` [B, ...] are per sequence; `token_labels` are B rows as long as their `input_ids`. At most one of the two.
+    """
+    import torch
+
+    lengths = [len(row) for row in input_ids]
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # stable: equal lengths keep the caller's order
+    falling = tuple(lengths[i] for i in order)
+    lens = np.asarray(falling, dtype=np.int64)
+    bounds = np.zeros(len(lens) + 1, dtype=np.int32)
+    np.cumsum(lens, out=bounds[1:])
+
+    def flat(rows: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate([rows[i] for i in order]).astype(np.int64, copy=False))
+
+    targets = None
+    if labels is not None:
+        targets = torch.from_numpy(np.ascontiguousarray(np.asarray(labels)[np.asarray(order)]))
+    elif token_labels is not None:
+        targets = flat(token_labels)
+    return PackedBatch(
+        input_ids=flat(input_ids),
+        position_ids=torch.from_numpy(within(lens)),
+        cu_seqlens=torch.from_numpy(bounds),
+        lengths=falling,
+        order=tuple(order),
+        token_type_ids=None if token_type_ids is None else flat(token_type_ids),
+        labels=targets,
+        sample_ids=() if sample_ids is None else tuple(int(sample_ids[i]) for i in order),
+    )
+
+
+def from_padded(
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    token_type_ids: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> tuple[PackedBatch, Tensor]:
+    """Pack Hugging Face tensors [B, S]; also gives the packed tokens' places in the flattened [B * S] grid.
+
+    Padding may stand on either side (or anywhere): a token counts where its mask is not 0. Positions follow the Hugging Face
+    rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. `labels` of shape [B, S] are
+    taken per token, all others per sequence. A row without a single token keeps one (its first), as a mask of all
+    zeros has no meaning for attention.
+    """
+    import torch
+
+    device, (rows, columns) = input_ids.device, input_ids.shape
+    if attention_mask is None:
+        kept = np.ones((rows, columns), dtype=bool)
+    else:
+        kept = attention_mask.detach().to("cpu").numpy() != 0
+        empty = ~kept.any(axis=1)
+        if empty.any():
+            kept = kept.copy()
+            kept[empty, 0] = True
+    lengths = kept.sum(axis=1)
+    order = np.argsort(-lengths, kind="stable")
+    column = np.broadcast_to(np.arange(columns), kept.shape)[order][kept[order]]
+    row = np.repeat(order, lengths[order])
+    slots = torch.from_numpy(row * columns + column)
+    bounds = np.zeros(rows + 1, dtype=np.int32)
+    np.cumsum(lengths[order], out=bounds[1:])
+    on_device = slots.to(device)
+
+    def take(t: Tensor | None) -> Tensor | None:
+        if t is None:
+            return None
+        return t.expand(rows, columns).reshape(rows * columns).index_select(0, on_device)
+
+    positions = take(position_ids)
+    if labels is not None:
+        per_token = labels.dim() == 2 and labels.shape == input_ids.shape and not labels.is_floating_point()
+        labels = take(labels) if per_token else labels.index_select(0, torch.from_numpy(order).to(device))
+    packed = PackedBatch(
+        input_ids=take(input_ids),  # type: ignore[arg-type]
+        position_ids=torch.from_numpy(np.ascontiguousarray(column)).to(device) if positions is None else positions,
+        cu_seqlens=torch.from_numpy(bounds).to(device),
+        lengths=tuple(int(n) for n in lengths[order]),
+        order=tuple(int(i) for i in order),
+        token_type_ids=take(token_type_ids),
+        labels=labels,
+    )
+    return packed, on_device

@@ -1,0 +1,1 @@
+"""Checkpoints: crash-safe folders (`files`), loading into models, saving from them."""

@@ -1,0 +1,192 @@
+"""Read a Hugging Face checkpoint: plan which tensors go where, fill the model from memory-mapped files, report what did not fit.
+
+Everything that is wrong is found and told at once, before a single weight is used. Weights are safetensors; a pickle file is
+read only when there is no other, and only with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unpad.config import ModelConfig
+from unpad.errors import CheckpointError, listing
+from unpad.families import Family, family
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What happened to each tensor. `new`: our parameters that the files do not have (a new head)."""
+
+    loaded: int
+    new: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError in one line when it is missing or broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; a model folder holds config.json and {WEIGHTS}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); copy the file again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}, not an object; copy the file again")
+    return value
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, Family]:
+    """The configuration of the model in `folder` and the family that it belongs to."""
+    path = folder / "config.json"
+    raw = read_json(path)
+    kind = family(str(raw.get("model_type", "")), where=str(path))
+    try:
+        return kind.read_config(raw, where=str(path)), kind
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} has a value of the wrong kind ({error}); copy the file again"
+        ) from None
+
+
+def load_weights(
+    model: nn.Module, folder: Path, kind: Family, head: str, resize_head: bool = False
+) -> LoadReport:
+    """Fill `model`'s parameters from the weight files in `folder`.
+
+    Tensors are read in the parameters' dtype. With `resize_head`, head weights of another shape are treated as new; otherwise
+    they raise CheckpointError, as do weights of another architecture and unreadable files.
+    """
+    import torch
+
+    with ExitStack() as files:
+        found = {kind.normal_name(name): get for name, get in _tensors(folder, files)}
+        found = {name: get for name, get in found.items() if not kind.is_dropped(name)}
+        bare = {name.removeprefix(kind.base_prefix): name for name in found}
+        used: set[str] = set()
+        new: list[str] = []
+        misshapen: list[str] = []
+        loaded = 0
+        with torch.no_grad():
+            for ours, parameter in model.named_parameters():
+                theirs = kind.their_names(ours, head)
+                names = [bare.get(name.removeprefix(kind.base_prefix)) for name in theirs]
+                if None in names:
+                    new.append(ours)
+                    continue
+                used.update(n for n in names if n)
+                try:
+                    parts = [found[name]() for name in names if name]
+                except Exception as error:
+                    raise CheckpointError(
+                        f"{folder}: the weights {names[0]} cannot be read ({error}); copy the file again"
+                    ) from None
+                rows = sum(part.shape[0] for part in parts) if parts[0].dim() else 1
+                if (rows, *parts[0].shape[1:]) != tuple(parameter.shape):
+                    shape = (rows, *parts[0].shape[1:])
+                    misshapen.append(
+                        f"{theirs[0]} is {list(shape)} in the file and {list(parameter.shape)} in the model"
+                    )
+                    new.append(ours)
+                    continue
+                start = 0
+                for part in parts:
+                    parameter[start : start + part.shape[0]].copy_(part)
+                    start += part.shape[0]
+                loaded += 1
+        unexpected = tuple(sorted(set(found) - used))
+        report = LoadReport(loaded, tuple(new), unexpected, tuple(misshapen))
+    _refuse(report, folder, kind, resize_head)
+    return report
+
+
+def _refuse(report: LoadReport, folder: Path, kind: Family, resize_head: bool) -> None:
+    base_missing = [name for name in report.new if not name.startswith("head.")]
+    if report.loaded == 0 or len(base_missing) > report.loaded:
+        raise CheckpointError(
+            f"{folder}: the weights are not of a {kind.model_type} model; missing e.g. {listing(base_missing, 2)}, "
+            f"found e.g. {listing(report.unexpected, 2)}; check that config.json and weights belong together"
+        )
+    if report.misshapen and not (resize_head and all(name.startswith("head.") for name in report.new)):
+        raise CheckpointError(
+            f"{folder}: {listing(report.misshapen, 3)}; pass ignore_mismatched_sizes=True to start such head weights anew, "
+            "or the num_labels of the checkpoint"
+        )
+    if base_missing:
+        raise CheckpointError(
+            f"{folder}: the file lacks {listing(base_missing, 3)}; it is not a whole {kind.model_type} checkpoint"
+        )
+
+
+def _tensors(folder: Path, files: ExitStack) -> Iterator[tuple[str, Any]]:
+    """(name, function that reads the tensor) for each tensor of the checkpoint in `folder`."""
+    if (folder / INDEX).is_file():
+        shards = sorted(set(_weight_map(folder / INDEX).values()))
+        yield from _safetensors([folder / shard for shard in shards], files)
+    elif (folder / WEIGHTS).is_file():
+        yield from _safetensors([folder / WEIGHTS], files)
+    elif (folder / PICKLE_INDEX).is_file():
+        yield from _pickles([folder / s for s in sorted(set(_weight_map(folder / PICKLE_INDEX).values()))])
+    elif (folder / PICKLE).is_file():
+        yield from _pickles([folder / PICKLE])
+    else:
+        raise CheckpointError(f"{folder} has no weights; expected {WEIGHTS} (or {INDEX} with its shards)")
+
+
+def _weight_map(index: Path) -> Mapping[str, str]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{index} has no weight_map; copy the file again")
+    for shard in names.values():
+        if Path(shard).name != shard:
+            raise CheckpointError(
+                f"{index} names {shard!r}, which is not a plain file name; the checkpoint is not trustworthy"
+            )
+    return names
+
+
+def _safetensors(paths: list[Path], files: ExitStack) -> Iterator[tuple[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    for path in paths:
+        try:
+            handle = files.enter_context(safe_open(str(path), framework="pt"))
+            names = list(handle.keys())
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"{path} is missing, but the index names it; copy the whole checkpoint"
+            ) from None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path} is damaged or not a safetensors file ({error}); copy it again"
+            ) from None
+        for name in names:
+            yield name, (lambda handle=handle, name=name: handle.get_tensor(name))
+
+
+def _pickles(paths: list[Path]) -> Iterator[tuple[str, Any]]:
+    import torch
+
+    for path in paths:
+        try:
+            state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"{path} cannot be read safely ({first}); convert it to safetensors"
+            ) from None
+        for name, tensor in state.items():
+            yield name, (lambda tensor=tensor: tensor)

@@ -1,0 +1,215 @@
+"""Options of commands: flags, YAML files and help from dataclasses, and one clear line for each mistake in them.
+
+A dataclass field is the single source of an option: its name is the flag and the YAML key, its type what is allowed, the
+text under it the help. Command lines are normalised before jsonargparse sees them: dashes count as underscores, old
+spellings become today's, a switch needs no value (`--fp16`, `--no_fp16`), and flags win over `--config` wherever it stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import jsonargparse
+from docstring_parser import parse_from_object
+
+from unpad.compat import ALIASES
+from unpad.errors import ArgumentError, nearest
+
+_ON, _OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_NOTHING = ("none", "null", "")
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "text", list: "a list of words (a,b,c)"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its name, type, default and meaning."""
+
+    name: str
+    kind: Any
+    """float, int, bool, str, or list (of words)."""
+    optional: bool
+    """Whether null is allowed."""
+    default: Any
+    help: str
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        return _KINDS[self.kind] + (" or null" if self.optional else "")
+
+    @property
+    def type(self) -> Any:
+        """The type as jsonargparse takes it."""
+        kind = typing.Union[str, list[str]] if self.kind is list else self.kind  # noqa: UP007
+        return typing.Optional[kind] if self.optional else kind  # noqa: UP045
+
+
+def options_of(cls: type, **defaults: Any) -> list[Option]:
+    """The options of a dataclass; `defaults` replace those of the class (None makes the option optional)."""
+    hints = typing.get_type_hints(cls)
+    texts = {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(cls).params}
+    found = []
+    for field in dataclasses.fields(cls):
+        kinds = [k for k in typing.get_args(hints[field.name]) if k is not type(None)] or [hints[field.name]]
+        kind = hints[field.name] if typing.get_origin(hints[field.name]) is list else kinds[0]
+        kind = list if typing.get_origin(kind) is list else kind
+        default = defaults.get(field.name, field.default)
+        optional = default is None or type(None) in typing.get_args(hints[field.name])
+        found.append(Option(field.name, kind, optional, default, texts[field.name]))
+    return found
+
+
+class Command:
+    """The command line of one command: its positional argument (or none) and groups of options, each from a dataclass."""
+
+    def __init__(
+        self, name: str, about: str, groups: Mapping[str, Sequence[Option]], positional: tuple[str, str] | None = None,
+        aliases: Mapping[str, str] = ALIASES["TrainingArguments"], with_config: bool = True,
+    ) -> None:  # fmt: skip
+        self.name, self.positional, self.aliases = name, positional, aliases
+        self.options = {option.name: option for group in groups.values() for option in group}
+        self._parser = _Parser(prog=f"unpad {name}", description=about, exit_on_error=False, allow_abbrev=False)
+        if positional:
+            self._parser.add_argument(positional[0], type=str, help=positional[1])
+        if with_config:
+            self._parser.add_argument(
+                "--config", action=jsonargparse.ActionConfigFile,
+                help="YAML file with any of the options below by name; options on the command line win over it.",
+            )  # fmt: skip
+        self.with_config = with_config
+        for title, options in groups.items():
+            group = self._parser.add_argument_group(title)
+            for option in options:
+                group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
+
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Every option (and the positional argument) by name. `--help` prints and exits the process with 0.
+
+        Raises ArgumentError: an unknown option or YAML key (names the nearest), a value of the wrong type (says what is allowed).
+        """
+        flags, words = self._normal(argv)
+        configs = [flag for flag in flags if flag.startswith("--config=")]
+        flags = [flag for flag in flags if flag not in configs]
+        if len(words) > bool(self.positional):
+            extra = words[bool(self.positional)]
+            raise ArgumentError(f"unpad {self.name}: {extra!r} is one word too many; options are written --name value{self._see}")
+        try:
+            parsed = self._parser.parse_args([*configs, *flags, *words], env=False)
+        except jsonargparse.ArgumentError as error:
+            self._explain(str(error), [flag.removeprefix("--config=") for flag in configs])
+        values = {key: value for key, value in parsed.as_dict().items() if key != "config"}
+        for name, option in self.options.items():
+            if option.kind is list and isinstance(values[name], str):
+                values[name] = [word.strip() for word in values[name].split(",") if word.strip()]
+        return values
+
+    @property
+    def _see(self) -> str:
+        return f" (see: unpad {self.name} --help)"
+
+    def _normal(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The command line as `--name=value` flags and other words."""
+        flags, words = [], []
+        rest = list(argv)
+        while rest:
+            token = rest.pop(0)
+            if token in ("-h", "--help"):
+                return ["--help"], []
+            if not token.startswith("--") or token == "--":
+                if token.startswith("-") and len(token) > 1 and token != "--":
+                    raise ArgumentError(f"unpad {self.name}: there is no option {token!r}; options are written --name value{self._see}")
+                words.append(token)
+                continue
+            given, has_value, value = token[2:].partition("=")
+            name = given.replace("-", "_")
+            name = self.aliases.get(name, name)
+            if name == "print_config" and self.with_config:
+                flags.append(token)
+                continue
+            off = name.removeprefix("no_")
+            if name not in self.options and off in self.options and self.options[off].kind is bool and not has_value:
+                flags.append(f"--{off}=false")
+                continue
+            if name not in self.options and not (name == "config" and self.with_config):
+                raise ArgumentError(f"unpad {self.name}: there is no option --{given}{_nearest_flag(name, self.options)}{self._see}")
+            option = self.options.get(name)
+            if not has_value:
+                if option is not None and option.kind is bool:
+                    value = rest.pop(0) if rest and rest[0].lower() in (*_ON, *_OFF) else "true"
+                elif not rest or self._is_flag(rest[0]):
+                    allowed = "a YAML file" if option is None else option.allowed
+                    raise ArgumentError(f"unpad {self.name}: --{name} needs a value: {allowed}")
+                else:
+                    value = rest.pop(0)
+            flags.append(f"--{name}={self._plain(option, value)}")
+        return flags, words
+
+    def _is_flag(self, token: str) -> bool:
+        name = token[2:].partition("=")[0].replace("-", "_")
+        return token.startswith("--") and (name in self.options or name in ("config", "help"))
+
+    def _plain(self, option: Option | None, value: str) -> str:
+        """The value in YAML's spelling, and quoted where text would be read as something else."""
+        if option is None:
+            return value
+        if option.optional and option.kind is not str and value.lower() in _NOTHING:
+            return "null"
+        if option.kind is bool and value.lower() in (*_ON, *_OFF):
+            return "true" if value.lower() in _ON else "false"
+        return value
+
+    def _explain(self, text: str, configs: list[str]) -> NoReturn:
+        where = f"unpad {self.name}: "
+        if found := re.search(r"Option '(\w+)' is not accepted", text):
+            name = found[1]
+            raise ArgumentError(f"{where}{', '.join(configs)}: there is no option {name!r}{nearest(name, self.options)}{self._see}")
+        if found := re.search(r'Parser key "(\w+)"', text):
+            name, option = found[1], self.options.get(found[1])
+            if option is None:
+                raise ArgumentError(f"{where}--{name}: {_one_line(text.split(':', 1)[1])}")
+            value = re.search(r"(?:Got value|Given value): (.*)", text)
+            shown = value[1].strip() if value else "what is given"
+            raise ArgumentError(f"{where}{name}={shown!r} is not {option.allowed}; the default is {_default(option)}")
+        if "are required" in text and self.positional:
+            raise ArgumentError(f"{where}{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}")
+        if configs:
+            raise ArgumentError(f"{where}{', '.join(configs)} is not a YAML file of options: {_one_line(text)}")
+        raise ArgumentError(f"{where}{_one_line(text)}{self._see}")
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """A parser whose usage line does not repeat every option."""
+
+    def format_usage(self) -> str:
+        return f"usage: {self.prog} [options]\n"
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        words = "".join(f" {a.dest.upper()}" for a in self._actions if not a.option_strings)
+        text = re.sub(r"(--\w+) \w+, \1\+ (\w+)", r"\1 \2", text).replace("Union[str, list[str], null]", "words a,b,c or null")
+        return re.sub(r"\Ausage:.*?\n\n", f"usage: {self.prog}{words} [options]\n\n", text, flags=re.DOTALL)
+
+
+def _nearest_flag(name: str, known: Mapping[str, Option]) -> str:
+    found = nearest(name, known)
+    return found.replace("'", "--", 1).replace("'", "", 1) if found else ""
+
+
+def _default(option: Option) -> str:
+    return "null" if option.default is None else str(option.default)
+
+
+def _one_line(text: str, most: int = 200) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def show(text: str = "") -> None:
+    """Print one line to standard output."""
+    sys.stdout.write(text + "\n")

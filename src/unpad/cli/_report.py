@@ -1,0 +1,68 @@
+"""What commands show people: a table of metrics, the loss as one line of blocks, example answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_WIDEST = 88
+
+
+def metric_table(out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[str, float], title: str) -> None:
+    """A table of the final metrics, with the best value and its epoch where there were several evaluations."""
+    from rich.table import Table
+
+    from unpad.train.curves import best_record, series
+
+    several = any(len(series(history, f"eval_{name}")[0]) > 1 for name in final)
+    table = Table(title=f"on {title}" if title else None, title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("metric")
+    table.add_column("final", justify="right", style="bold")
+    if several:
+        table.add_column("best", justify="right")
+        table.add_column("at epoch", justify="right")
+    for name, value in final.items():
+        cells = [name, f"{value:.4f}"]
+        if several:
+            best = best_record(history, name)
+            cells += ["", ""] if best is None else [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"]
+        table.add_row(*cells)
+    out.print(table)
+    out.print()
+
+
+def spark(out: Any, history: Sequence[Mapping[str, Any]]) -> None:
+    """The training loss as one line of blocks with its first and last value."""
+    from unpad.train.curves import series, sparkline
+
+    values = series(history, "loss")[1]
+    if len(values):
+        out.print(f"loss         {values[0]:.4f} {sparkline(values, 50)} {values[-1]:.4f}", markup=False)
+
+
+def write_examples(out: Any, examples: Sequence[Mapping[str, Any]]) -> None:
+    """Example answers: the texts, the truth, the answer and its score."""
+    if not examples:
+        return
+    out.print()
+    out.print("[bold]examples[/]")
+    for example in examples:
+        for text in example["texts"]:
+            out.print(f"  {_short(text)}", markup=False)
+        right = example["truth"] is None or str(example["truth"]) == str(example["label"])
+        truth = "" if example["truth"] is None else f"   truth: {_plain(example['truth'])}"
+        mark = "[green]ok[/]   " if right else "[red]wrong[/]"
+        if isinstance(example["truth"], str) or example["truth"] is None:
+            out.print(f"    {mark} ", end="")
+        else:
+            out.print("    ", end="")
+        out.print(f"answer: {example['label']} ({example['score']:.3f}){truth}", markup=False)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else f"{float(value):.3f}"
+
+
+def _short(text: Any) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= _WIDEST else line[: _WIDEST - 3] + "..."

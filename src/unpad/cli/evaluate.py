@@ -1,0 +1,188 @@
+"""`unpad evaluate --model RUN`: judge a model on a split; prints the metrics and writes them to `evaluation.json`.
+
+What is not given is taken from the run's config.yaml: task, data, columns, longest input, and the rows it held out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unpad.cli._options import Command, options_of
+from unpad.errors import ArgumentError, DataError, listing, nearest
+
+FILE = "evaluation.json"
+
+
+@dataclass
+class EvaluateOptions:
+    """Which model is judged on what."""
+
+    model: str | None = None
+    """Folder of a run or of a model, or a Hub id."""
+    task: str | None = None
+    """What the model does, e.g. text-classification; null: that of the run."""
+    data: str | None = None
+    """Data set: a file, a folder, "helpdesk/pairs", or a Hub id; null: that of the run."""
+    data_name: str | None = None
+    """Configuration of the data set, where it has several."""
+    split: str | None = None
+    """Split to judge on; "test[:100]" takes a part. null: the rows that the run was judged on, or the only split of other data."""
+    text_column: str | None = None
+    """Column of the text; null: that of the run, or found by name."""
+    text_pair_column: str | None = None
+    """Column of the second text of a pair; null: that of the run, or found by name."""
+    label_column: str | None = None
+    """Column of the labels; null: that of the run, or found by name."""
+    max_length: int | None = None
+    """Longest input in tokens; null: that of the run, or what the model can hold."""
+    eval_max_tokens: int = 8192
+    """Token budget of a batch."""
+    precision: str = "auto"
+    """Number format of matrix products: auto, fp32, bf16 or fp16."""
+    use_cpu: bool = False
+    """Stay on the CPU even where there is a GPU."""
+    output_dir: str | None = None
+    """Folder for evaluation.json; null: the model's folder, or the current one for a Hub id."""
+
+
+def command() -> Command:
+    """The command line."""
+    about = "Judge a model on a split of a data set. What is not given is taken from the run's config.yaml."
+    return Command("evaluate", about, {"options": options_of(EvaluateOptions)})
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = command().parse(argv)
+    if options["model"] is None:
+        raise ArgumentError("unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id")
+    from unpad.cli.train import read_config
+
+    kept = read_config(options["model"])
+    if options["task"] is None and "task" not in kept:
+        raise ArgumentError(f"unpad evaluate: {options['model']!r} has no config.yaml that names its task; give --task, e.g. text-classification")
+    if options["data"] is None and "data" not in kept:
+        raise ArgumentError(f"unpad evaluate: {options['model']!r} has no config.yaml that names its data; give --data")
+    return _evaluate(options, kept)
+
+
+def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any) -> dict[str, str | None]:
+    """The columns to use: those given, else those of the run where the data have them (another file may call them otherwise)."""
+    names = {name for split in dataset.values() for name in split.column_names}
+    chosen = {}
+    for key in ("text", "text_pair", "label"):
+        old = kept.get(f"{key}_column")
+        chosen[key] = options.get(f"{key}_column") or (old if old in names else None)
+    return chosen
+
+
+def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
+    import tempfile
+
+    from unpad.models.auto import ModelClass
+    from unpad.tasks import task as task_of
+    from unpad.text.tokenizer import AutoTokenizer
+    from unpad.train.arguments import TrainingArguments
+    from unpad.train.trainer import Trainer
+
+    task = task_of(options["task"] or kept["task"])
+    split, name = _split(options, kept)
+    from datasets import DatasetDict
+
+    raw = DatasetDict({"test": split})
+    model = ModelClass(f"the model of task {task.name}", task.head).from_pretrained(options["model"])
+    tokenizer = AutoTokenizer.from_pretrained(options["model"])
+    columns = task.columns(raw, **columns_of(options, kept, raw))
+    prepared = task.prepare(raw, tokenizer, columns, max_length=options["max_length"] or kept.get("max_length"))
+    data = _in_the_models_labels(prepared, model.config, name)
+    with tempfile.TemporaryDirectory() as scratch:  # the history of the run is not to be touched
+        args = TrainingArguments(
+            output_dir=scratch, eval_max_tokens=options["eval_max_tokens"], precision=options["precision"],
+            use_cpu=options["use_cpu"], disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(model, args, processing_class=tokenizer, compute_metrics=task.metrics(model.config))
+        record = trainer.evaluate(data)
+    return _report(options, kept, name, len(split), record)
+
+
+def _split(options: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, str]:
+    """The rows to judge on and their name."""
+    from unpad.cli._data import load_split, load_splits
+
+    data, data_name = options["data"] or kept["data"], options["data_name"]
+    if options["data"] is None or options["data"] == kept.get("data"):
+        data_name = data_name or kept.get("data_name")
+        if options["split"] is None and "train_split" in kept:
+            chosen = ("train_split", "eval_split", "eval_data", "seed")
+            splits = load_splits(data, data_name, **{key: kept[key] for key in chosen})
+            if splits.eval is not None:
+                return splits.eval, splits.eval_name
+    if options["split"] is not None:
+        return load_split(data, data_name, options["split"]), options["split"]
+    from unpad.data.load import load_dataset
+
+    raw = load_dataset(data, data_name)
+    if len(raw) > 1 and "validation" not in raw:
+        raise ArgumentError(f"unpad evaluate: {data!r} has several splits; give --split, one of: {listing(raw)}")
+    only = "validation" if "validation" in raw else next(iter(raw))
+    return raw[only], only
+
+
+def _in_the_models_labels(prepared: Any, config: Any, split: str) -> Any:
+    """The prepared rows with label ids as the model numbers them; the data may know fewer labels, or in another order."""
+    data, names, known = prepared.data["test"], prepared.label_names, config.label2id
+    if not names or list(names) == list(config.id2label.values())[: len(names)]:
+        return data
+    column = next((name for name in ("labels", "label") if name in data.column_names), None)
+    if column is None or any(name not in known for name in names):
+        odd = [name for name in names if name not in known]
+        if set(known) == {f"LABEL_{i}" for i in range(len(known))} and len(names) <= len(known):
+            return data  # the model has numbers for names: ids are all there is to go by
+        where = f"labels {listing(odd)} of {split!r}"
+        raise DataError(f"{where} are unknown to the model{nearest(str(odd[0]), known) if odd else ''}; it knows {listing(known)}")
+    ids = {i: known[name] for i, name in enumerate(names)}
+
+    def renumber(row: dict[str, Any]) -> dict[str, Any]:
+        value = row[column]
+        if not isinstance(value, list):
+            return {column: ids.get(value, value)}
+        moved = [0.0] * len(known)
+        for i, on in enumerate(value):
+            moved[ids[i]] = float(on)
+        return {column: moved}
+
+    return data.map(renumber, keep_in_memory=True, load_from_cache_file=False)
+
+
+def _report(options: dict[str, Any], kept: dict[str, Any], split: str, rows: int, record: dict[str, float]) -> int:
+    from rich.console import Console
+
+    from unpad import __version__
+    from unpad.checkpoint.files import atomic_write, writing_to
+    from unpad.cli._report import metric_table
+    from unpad.cli.train import shown_metrics
+
+    folder = Path(options["output_dir"] or (options["model"] if Path(options["model"]).is_dir() else "."))
+    metrics = shown_metrics(record)
+    content = {
+        "model": options["model"],
+        "task": options["task"] or kept["task"],
+        "data": options["data"] or kept["data"],
+        "split": split,
+        "rows": rows,
+        "metrics": metrics,
+        "seconds": record.get("eval_runtime"),
+        "unpad": __version__,
+    }
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    out = Console(highlight=False, soft_wrap=True)
+    out.print()
+    metric_table(out, [], metrics, f"{split} of {content['data']} ({rows} rows)")
+    out.print(f"written to   {folder / FILE}", markup=False)
+    return 0

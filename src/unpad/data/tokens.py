@@ -1,0 +1,593 @@
+"""A tokenized data set as flat arrays, and any of its rows as a packed batch.
+
+The store reads the Arrow table below a `datasets.Dataset` in place: a row is a chunk, a start and a length in the
+token values that Arrow already holds. Shuffles, selections and padding only change those three numbers, so no token is
+copied before a batch is packed. N rows, T packed tokens, B rows of a batch, C labels of a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unpad.batch import PackedBatch, pack
+from unpad.errors import DataError, listing
+from unpad.notices import say_once
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TOKEN_FIELDS = ("input_ids", "attention_mask", "token_type_ids")
+LABEL_FIELDS = ("labels", "label", "label_ids")
+"""Columns that hold the targets; where a data set has several, the first of this list is taken."""
+IGNORED_LABEL = -100
+"""Token label that no loss counts (the standard value of the field)."""
+BLOCK = 4096
+"""Rows that whole-store passes (fingerprint, checks) gather at a time: bounds their memory."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """N rows of unequal length, each a view into one of a few flat arrays."""
+
+    flats: list[np.ndarray]
+    chunk: np.ndarray | None
+    """[N] int32: which flat array a row is in; None: the first one holds all."""
+    start: np.ndarray
+    """[N] int64: first element of the row."""
+    length: np.ndarray
+    """[N] int64: elements of the row."""
+
+    def rows(self, rows: Any) -> list[np.ndarray]:
+        """The rows with these numbers, as views."""
+        start = self.start[rows]
+        ends = (start + self.length[rows]).tolist()
+        if self.chunk is None:
+            flat = self.flats[0]
+            return [flat[a:b] for a, b in zip(start.tolist(), ends, strict=True)]
+        flats, chunk = self.flats, self.chunk[rows].tolist()
+        return [flats[c][a:b] for c, a, b in zip(chunk, start.tolist(), ends, strict=True)]
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """All values in row order, `BLOCK` rows at a time, each with the number of its first row."""
+        for first in range(0, len(self.start), BLOCK):
+            yield first, np.concatenate(self.rows(slice(first, first + BLOCK)))
+
+    def narrow(self, skip: np.ndarray, length: np.ndarray) -> _Column:
+        """Each row without its first `skip` elements, cut to `length`."""
+        return _Column(self.flats, self.chunk, self.start + skip, length)
+
+    def compact(self, mask: _Column) -> _Column:
+        """A copy with only the elements where `mask` is not 0: for masks with holes, which no view can express."""
+        parts, lengths = [], []
+        for (first, values), (_, keep) in zip(self.blocks(), mask.blocks(), strict=True):
+            kept = keep != 0
+            ends = np.cumsum(self.length[first : first + BLOCK])
+            counts = np.concatenate([[0], np.cumsum(kept)])[ends]
+            parts.append(values[kept])
+            lengths.append(np.diff(counts, prepend=0))
+        length = np.concatenate(lengths)
+        return _Column([np.concatenate(parts)], None, np.cumsum(length) - length, length)
+
+    def first_outside(self, low: int, high: int, ignored: int | None = None) -> tuple[int, int] | None:
+        """(row, value) of the first value that is not in low..high - 1, or None."""
+        if all(len(f) == 0 or (f.min() >= low and f.max() < high) for f in self.flats):
+            return None  # the flat arrays may hold more than the rows, so only this answer is final
+        for first, values in self.blocks():
+            wrong = (values < low) | (values >= high)
+            if ignored is not None:
+                wrong &= values != ignored
+            if wrong.any():
+                at = int(wrong.argmax())
+                ends = np.cumsum(self.length[first : first + BLOCK])
+                return first + int(np.searchsorted(ends, at, side="right")), int(values[at])
+        return None
+
+
+class TokenStore:
+    """A tokenized data set of N rows, ready to be packed. Made by `TokenStore.from_dataset`."""
+
+    lengths: np.ndarray
+    """[N] int64: tokens of each row, padding not counted."""
+    labels: np.ndarray | None
+    """[N] int64 classes, [N] float32 numbers, [N, C] float32 several labels each, or None (none, or one per token)."""
+    label_names: list[str] | None
+    """Names of the classes where the data set knows them (`ClassLabel`, or labels that were strings)."""
+    kept: list[str]
+    """Columns of the data set that the store uses."""
+    dropped: list[str]
+    """Columns that it does not use."""
+    padding: int
+    """Tokens that were padding and are left out."""
+
+    def __init__(
+        self,
+        ids: _Column,
+        types: _Column | None,
+        token_labels: _Column | None,
+        labels: np.ndarray | None,
+        label_names: list[str] | None,
+        columns: tuple[list[str], list[str]],
+        padding: int,
+        split: str,
+    ) -> None:
+        self._ids, self._types, self._token_labels = ids, types, token_labels
+        self.lengths, self.labels, self.label_names = ids.length, labels, label_names
+        self.kept, self.dropped = columns
+        self.padding, self.split = padding, split
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        token_labels: bool = False,
+        label_names: Sequence[str] | None = None,
+        split: str = "",
+    ) -> TokenStore:
+        """Build the store of a tokenized data set.
+
+        `dataset` is a `datasets.Dataset` (in any format; its indices mapping is respected and no token is copied), a list
+        of feature dictionaries, or anything with `len()` and numbered rows that are dictionaries. Columns: `input_ids`,
+        and where they exist `attention_mask` (tokens with 0 are left out), `token_type_ids` and one of `labels`, `label`,
+        `label_ids`. With `token_labels` a row has one label per token. Labels that are strings are numbered by their
+        place in `label_names`, or in sorted order when that is not given. `split` names the data set in messages.
+
+        Raises DataError when a column is missing or of the wrong kind, when there are no rows, and for rows without
+        tokens or labels.
+        """
+        of = f" of {split!r}" if split else ""
+        columns, mapping, rows, classes = _open(dataset, of)
+        if rows == 0:
+            raise DataError(
+                f"the data set{of} has no rows: look at the filter or at the file that it comes from"
+            )
+        if "input_ids" not in columns:
+            there = listing(columns) or "none"
+            raise DataError(
+                f"the data set{of} has no column 'input_ids' (its columns: {there}): tokenize it first, "
+                "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
+            )
+        ids = _column(columns["input_ids"], "input_ids", mapping, of)
+        token_columns: dict[str, _Column] = {}
+        for name in ("attention_mask", "token_type_ids"):
+            if name in columns:
+                token_columns[name] = _column(columns[name], name, mapping, of)
+        label_name = next((n for n in LABEL_FIELDS if n in columns), None)
+        labels, names = None, None
+        if label_name is not None:
+            names = list(label_names) if label_names is not None else classes.get(label_name)
+            if token_labels:
+                token_columns["labels"] = _column(columns[label_name], label_name, mapping, of)
+            else:
+                labels, names = _labels(columns[label_name], label_name, mapping, ids.length, names, of)
+        for name, column in token_columns.items():
+            unequal = np.flatnonzero(column.length != ids.length)
+            if len(unequal):
+                row = int(unequal[0])
+                raise DataError(
+                    f"row {row}{of} has {ids.length[row]} input_ids but {column.length[row]} {name}: "
+                    "each token needs exactly one; tokenize the text again"
+                )
+
+        before = int(ids.length.sum())
+        ids, types, per_token = _without_padding(ids, token_columns)
+        padding = before - int(ids.length.sum())
+        if padding:
+            say_once(
+                f"{padding:,} of {before:,} tokens{of} are padding ({100 * padding / before:.0f}%) and are left out: "
+                "nothing is computed on them"
+            )
+        empty = np.flatnonzero(ids.length == 0)
+        if len(empty):
+            raise DataError(
+                f"row {int(empty[0])}{of} has no tokens ({len(empty)} such row(s)): tokenize with special tokens, "
+                "or remove it, dataset.filter(lambda row: len(row['input_ids']) > 0)"
+            )
+        if types is not None and not _any_value(types):
+            types = None
+        used = [n for n in columns if n in TOKEN_FIELDS or n == label_name]
+        return cls(
+            ids,
+            types,
+            per_token,
+            labels,
+            names,
+            (used, [n for n in columns if n not in used]),
+            padding,
+            split,
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __repr__(self) -> str:
+        return f"TokenStore({len(self):,} rows, {self.tokens:,} tokens, longest {int(self.lengths.max())}, columns {', '.join(self.kept)})"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows, padding not counted."""
+        return int(self.lengths.sum())
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether packed batches carry labels."""
+        return self.labels is not None or self._token_labels is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits of the content: tokens, segments and labels in row order (computed once, when first asked).
+
+        The same content gives the same digits however the table is chunked, mapped, typed, padded or its columns ordered.
+        """
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(digest_size=16)
+            digest.update(f"rows {len(self)}".encode())
+            digest.update(self.lengths.astype("<i8").tobytes())
+            for name, column in (
+                ("ids", self._ids),
+                ("types", self._types),
+                ("token labels", self._token_labels),
+            ):
+                if column is not None:
+                    digest.update(name.encode())
+                    for _, values in column.blocks():
+                        digest.update(values.astype("<i4").tobytes())
+            if self.labels is not None:
+                digest.update(f"labels {self.labels.dtype.kind} {self.labels.shape}".encode())
+                digest.update(self.labels.astype(self.labels.dtype.newbyteorder("<")).tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def row(self, number: int) -> np.ndarray:
+        """Token ids of one row, as a view."""
+        return self._ids.rows([number])[0]
+
+    def pack(self, rows: np.ndarray | Sequence[int]) -> PackedBatch:
+        """The rows with these numbers as one packed batch on the CPU; `sample_ids` are the row numbers."""
+        index = np.asarray(rows, dtype=np.int64)
+        return pack(
+            self._ids.rows(index),
+            token_type_ids=None if self._types is None else self._types.rows(index),
+            labels=None if self.labels is None else self.labels[index],
+            token_labels=None if self._token_labels is None else self._token_labels.rows(index),
+            sample_ids=index.tolist(),
+        )
+
+    def check(
+        self,
+        vocab_size: int,
+        max_positions: int,
+        num_labels: int | None = None,
+        *,
+        token_types: int | None = None,
+        split: str | None = None,
+    ) -> None:
+        """Raise DataError, naming the first row, for what a model of these sizes cannot take.
+
+        `token_types` is the number of segments that the model knows; `num_labels` its outputs (1: labels are numbers to
+        predict, so any value is allowed). Done on the host before the first step, because a device only answers with an
+        assertion that names nothing. One pass over the tokens.
+        """
+        name = self.split if split is None else split
+        of = f" of {name!r}" if name else ""
+        longest = int(self.lengths.max())
+        if longest > max_positions:
+            row = int(np.argmax(self.lengths > max_positions))
+            raise DataError(
+                f"row {row}{of} has {self.lengths[row]} tokens, the model takes {max_positions}: tokenize with "
+                f"truncation=True, max_length={max_positions} ({int((self.lengths > max_positions).sum())} such row(s))"
+            )
+        found = self._ids.first_outside(0, vocab_size)
+        if found is not None:
+            raise DataError(
+                f"token id {found[1]} in row {found[0]}{of} is outside the model's vocabulary of {vocab_size}: the tokenizer "
+                "and the model are not of the same checkpoint; load both by the same name"
+            )
+        if token_types is not None and self._types is not None:
+            found = self._types.first_outside(0, token_types)
+            if found is not None:
+                raise DataError(
+                    f"token_type_ids {found[1]} in row {found[0]}{of} is outside 0..{token_types - 1}: the tokenizer and the "
+                    "model are not of the same checkpoint; load both by the same name, or remove the column token_type_ids"
+                )
+        if num_labels is not None:
+            self._check_labels(num_labels, of)
+
+    def _check_labels(self, num_labels: int, of: str) -> None:
+        allowed = f"outside 0..{num_labels - 1}"
+        advice = "pass num_labels= to from_pretrained, or mend the row"
+        if self._token_labels is not None:
+            found = self._token_labels.first_outside(0, num_labels, ignored=IGNORED_LABEL)
+            if found is not None:
+                raise DataError(
+                    f"label {found[1]} in row {found[0]}{of} is {allowed} (and not {IGNORED_LABEL}, ignored): {advice}"
+                )
+        labels = self.labels
+        if labels is None:
+            return
+        if labels.ndim == 2:
+            if labels.shape[1] != num_labels:
+                raise DataError(
+                    f"each row{of} has {labels.shape[1]} labels, the model gives {num_labels}: pass num_labels={labels.shape[1]} to "
+                    "from_pretrained (with one label per token, say that it is token classification)"
+                )
+        elif num_labels > 1 and labels.dtype.kind == "f":
+            raise DataError(
+                f"label {labels[0]:g} in row 0{of} is a decimal number, but the model has {num_labels} labels: pass num_labels=1 for "
+                "regression, or make them classes, dataset.cast_column(name, datasets.Value('int64'))"
+            )
+        elif num_labels > 1:
+            wrong = (labels < 0) | (labels >= num_labels)
+            if wrong.any():
+                row = int(wrong.argmax())
+                named = f" ({num_labels} labels: {listing(self.label_names)})" if self.label_names else ""
+                raise DataError(f"label {labels[row]} in row {row}{of} is {allowed}{named}: {advice}")
+
+
+def _open(
+    dataset: Any, of: str
+) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
+    """(Arrow columns by name, row numbers behind an indices mapping or None, rows, class names by column)."""
+    if isinstance(dataset, TokenStore):
+        raise DataError("this is a token store already: use it as it is")
+    if isinstance(dataset, Mapping):
+        if "input_ids" in dataset:
+            raise DataError(
+                "this is a dictionary of token columns: make it a data set, datasets.Dataset.from_dict({**tokens, 'label': labels})"
+            )
+        raise DataError(
+            f"one data set is needed, this is a dictionary of {listing(dataset)}: pass one of them, as in datasets['train']"
+        )
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            f"the data set{of} is a {type(dataset).__name__}, which has no length or no numbered rows: "
+            "load it without streaming=True, or pass a list of dictionaries"
+        )
+    table, form = getattr(dataset, "data", None), getattr(dataset, "format", None)
+    if not hasattr(table, "column_names") or not isinstance(form, Mapping):
+        return _from_rows(dataset, of), None, len(dataset), {}
+    if form.get("type") == "custom":  # set_transform: rows come into being when they are read
+        return _from_rows(dataset, of), None, len(dataset), {}
+    assert table is not None
+    visible = table.column_names if form.get("output_all_columns") else form.get("columns") or []
+    columns = {name: table.column(name) for name in table.column_names if name in visible}
+    indices = getattr(dataset, "_indices", None)
+    mapping = None if indices is None else indices.column(0).to_numpy().astype(np.int64)
+    classes = {}
+    for name, feature in dataset.features.items():
+        names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+        if names:
+            classes[name] = list(names)
+    return columns, mapping, len(dataset), classes
+
+
+def _from_rows(rows: Any, of: str) -> dict[str, pa.ChunkedArray]:
+    """The fields that the store uses, as Arrow columns, from rows that are dictionaries (or plain objects)."""
+    import pyarrow as pa
+
+    features: list[Mapping[str, Any]] = []
+    for i in range(len(rows)):
+        feature = rows[i]
+        if not isinstance(feature, Mapping):
+            if not hasattr(feature, "__dict__"):
+                raise DataError(
+                    f"row {i}{of} is a {type(feature).__name__}, a dictionary with 'input_ids' is needed"
+                )
+            feature = vars(feature)
+        features.append(feature)
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in features[0] if features else ():
+        if name not in TOKEN_FIELDS + LABEL_FIELDS:
+            columns[name] = pa.chunked_array([pa.nulls(0)])  # only its name is reported
+            continue
+        try:
+            columns[name] = pa.chunked_array([pa.array([_plain(f[name]) for f in features])])
+        except KeyError:
+            missing = next(i for i, f in enumerate(features) if name not in f)
+            raise DataError(
+                f"row {missing}{of} has no {name!r}, row 0 has: give every row the same columns"
+            ) from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"the values of {name!r}{of} are not all of one kind ({reason}): give plain numbers or flat lists"
+            ) from None
+    return columns
+
+
+def _plain(value: Any) -> Any:
+    """What Arrow reads: numpy arrays for tensors, a Python number for an array without dimensions."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def _column(
+    array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: str, decimals: bool = False
+) -> _Column:
+    """A list column of Arrow as flat numpy views. Copies only boolean values and chunks with nulls that no row uses."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
+    fixed = pa.types.is_fixed_size_list(array.type)
+    if not is_list and not fixed:
+        raise DataError(
+            f"column {name!r}{of} holds {array.type}, a list of numbers per row is needed: tokenize the text with dataset.map(...)"
+        )
+    inner = array.type.value_type
+    if pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner):
+        raise DataError(
+            f"column {name!r}{of} holds lists of lists: leave return_tensors= and return_overflowing_tokens= out of dataset.map(...), "
+            "or map with batched=True"
+        )
+    if not (
+        pa.types.is_integer(inner)
+        or pa.types.is_boolean(inner)
+        or (decimals and pa.types.is_floating(inner))
+        or pa.types.is_null(inner)
+    ):
+        raise DataError(
+            f"column {name!r}{of} holds lists of {inner}, whole numbers are needed: tokenize the text with dataset.map(...)"
+        )
+
+    flats: list[np.ndarray] = []
+    chunk_of, starts, lengths, broken = [], [], [], []
+    for chunk in array.chunks:
+        if len(chunk) == 0:
+            continue
+        if fixed:
+            offsets = (chunk.offset + np.arange(len(chunk) + 1, dtype=np.int64)) * array.type.list_size
+        else:
+            offsets = chunk.offsets.to_numpy().astype(np.int64)
+        values = chunk.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+        offsets = offsets - offsets[0]
+        bad = chunk.is_null().to_numpy(zero_copy_only=False)
+        if pa.types.is_null(inner):  # rows without a single value have no type
+            values = pa.array([None] * len(values), pa.int64())
+        if values.null_count:
+            at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
+            bad = bad.copy()
+            bad[np.searchsorted(offsets, at, side="right") - 1] = True
+            values = pc.fill_null(
+                values, pa.scalar(0, values.type) if not pa.types.is_boolean(inner) else False
+            )
+        chunk_of.append(np.full(len(chunk), len(flats), dtype=np.int32))
+        flats.append(values.to_numpy(zero_copy_only=False))
+        starts.append(offsets[:-1])
+        lengths.append(np.diff(offsets))
+        broken.append(bad)
+
+    several = len(flats) > 1
+    start, length, bad = np.concatenate(starts), np.concatenate(lengths), np.concatenate(broken)
+    number = np.concatenate(chunk_of) if several else None
+    if mapping is not None:
+        start, length, bad = start[mapping], length[mapping], bad[mapping]
+        number = None if number is None else number[mapping]
+    if bad.any():
+        raise DataError(
+            f"row {int(bad.argmax())}{of} has an empty value (null) in {name!r} ({int(bad.sum())} such row(s)): "
+            f"remove it, dataset.filter(lambda row: row[{name!r}] is not None), or tokenize the text again"
+        )
+    return _Column(flats, number, start, length)
+
+
+def _any_value(column: _Column) -> bool:
+    """Whether any value of any row is not 0; stops at the first block with one."""
+    return any(f.any() for f in column.flats) and any(values.any() for _, values in column.blocks())
+
+
+def _without_padding(
+    ids: _Column, others: dict[str, _Column]
+) -> tuple[_Column, _Column | None, _Column | None]:
+    """(ids, token types, token labels) without the tokens whose attention mask is 0.
+
+    Padding at the ends of rows costs nothing, the views get shorter; a mask with holes makes a copy of the columns.
+    """
+    mask, types, labels = others.get("attention_mask"), others.get("token_type_ids"), others.get("labels")
+    if mask is None or all(f.all() for f in mask.flats):
+        return ids, types, labels
+    skip, length = np.zeros_like(ids.length), ids.length.copy()
+    whole = True
+    for number, flat in enumerate(mask.flats):
+        rows = np.arange(len(ids.start)) if mask.chunk is None else np.flatnonzero(mask.chunk == number)
+        on = np.flatnonzero(flat)
+        low = np.searchsorted(on, mask.start[rows])
+        high = np.searchsorted(on, mask.start[rows] + mask.length[rows])
+        length[rows] = high - low
+        used, low, high = rows[high > low], low[high > low], high[high > low]
+        skip[used] = on[low] - mask.start[used]
+        whole = whole and bool(np.all(on[high - 1] - on[low] + 1 == high - low))
+    columns = (ids, types, labels)
+    if whole:
+        ids_, types, labels = (None if c is None else c.narrow(skip, length) for c in columns)
+    else:
+        ids_, types, labels = (None if c is None else c.compact(mask) for c in columns)
+    assert ids_ is not None
+    return ids_, types, labels
+
+
+def _labels(
+    array: pa.ChunkedArray,
+    name: str,
+    mapping: np.ndarray | None,
+    token_counts: np.ndarray,
+    names: list[str] | None,
+    of: str,
+) -> tuple[np.ndarray | None, list[str] | None]:
+    """([N] int64, [N] float32 or [N, C] float32 or None, names of the classes or None) of a label column."""
+    import pyarrow as pa
+
+    kind = array.type
+    if mapping is not None and not pa.types.is_nested(kind):
+        array = array.take(pa.array(mapping))
+    if array.null_count == len(array):
+        say_once(f"column {name!r}{of} is empty in every row: the data set counts as unlabelled")
+        return None, names
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        column = _column(array, name, mapping, of, decimals=True)
+        width = int(column.length[0])
+        unequal = np.flatnonzero(column.length != width)
+        if len(unequal):
+            row = int(unequal[0])
+            if np.array_equal(column.length, token_counts):
+                raise DataError(
+                    f"column {name!r}{of} has one label per token, one per row is needed: this is token classification, "
+                    "use a model and a collator for that (token_labels=True)"
+                )
+            raise DataError(
+                f"row {row}{of} has {column.length[row]} labels, row 0 has {width}: give every row as many (0 or 1 for each label)"
+            )
+        if width == 0:
+            raise DataError(f"row 0{of} has an empty list of labels in {name!r}: give 0 or 1 for each label")
+        values = np.concatenate([v for _, v in column.blocks()]).astype(np.float32).reshape(-1, width)
+        _refuse_nan(values, name, of)
+        return values, names
+    if array.null_count:
+        row = int(np.argmax(array.is_null().to_numpy()))
+        raise DataError(
+            f"row {row}{of} has no label (null in {name!r}, {array.null_count} such row(s)): give it one, or remove it, "
+            f"dataset.filter(lambda row: row[{name!r}] is not None)"
+        )
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        texts = array.to_pylist()
+        if names is None:
+            names = sorted(set(texts))
+            say_once(
+                f"labels{of} are strings and become numbers in sorted order: {listing(f'{i} = {n}' for i, n in enumerate(names))}"
+            )
+        places = {n: i for i, n in enumerate(names)}
+        unknown = next((i for i, text in enumerate(texts) if text not in places), None)
+        if unknown is not None:
+            raise DataError(
+                f"label {texts[unknown]!r} in row {unknown}{of} is none of: {listing(names)}; mend the row or pass all label names"
+            )
+        return np.array([places[text] for text in texts], dtype=np.int64), names
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        whole = array.to_numpy().astype(np.int64)
+        if (whole == -1).all():
+            say_once(f"every label{of} is -1, the mark of a hidden answer: the data set counts as unlabelled")
+            return None, names
+        return whole, names
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers = array.to_numpy().astype(np.float32)
+        _refuse_nan(numbers, name, of)
+        return numbers, names
+    raise DataError(
+        f"column {name!r}{of} holds {kind}, labels are whole numbers, decimal numbers, strings or lists of numbers"
+    )
+
+
+def _refuse_nan(values: np.ndarray, name: str, of: str) -> None:
+    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"the label in row {row}{of} is not a finite number ({name!r}: {values[row]}): mend or remove the row"
+        )

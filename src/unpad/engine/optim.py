@@ -1,0 +1,132 @@
+"""The optimizer: AdamW without decay on biases and norms, and the step around it that reads each gradient once.
+
+Embedding gradients that are kept by rows (core.layers.RowEmbedding) are cleared and measured by their touched rows; clipping is
+handed to the fused kernel as a factor instead of rewriting every gradient first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unpad.core.layers import RowEmbedding
+from unpad.errors import ArgumentError, nearest
+
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: decayed, and the biases and norm weights, which are not."""
+    spared = {id(p) for m in model.modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm)) for p in m.parameters(recurse=False)}
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (plain if id(parameter) in spared or name.endswith("bias") else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(model: nn.Module, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, name: str) -> torch.optim.Optimizer:
+    """The optimizer that `TrainingArguments.optim` names, over `decay_groups`."""
+    if name not in OPTIMIZERS:
+        raise ArgumentError(f"optim={name!r} is not supported{nearest(name, OPTIMIZERS)}; allowed: {', '.join(OPTIMIZERS)}")
+    device = next(model.parameters()).device
+    fused = name == "adamw_torch_fused" and device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=fused)
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter], rows: Iterable[RowEmbedding] = ()) -> Tensor:
+    """L2 norm over all gradients, a scalar on the device; row embeddings are read by their touched rows."""
+    by_row = {id(layer.weight): layer for layer in rows}
+    grads = []
+    for parameter in parameters:
+        layer = by_row.get(id(parameter))
+        grad = parameter.grad if layer is None else layer.touched_gradient()
+        if grad is not None:
+            grads.append(grad)
+    if not grads:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+
+
+class PreparedOptimizer:
+    """An optimizer as `Accelerator.prepare` returns it: the same interface, and nothing happens inside an accumulation window."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, engine: Any = None) -> None:
+        self.optimizer = optimizer
+        self.rows: list[RowEmbedding] = []
+        self._engine = engine
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
+
+    @property
+    def state(self) -> Any:
+        return self.optimizer.state
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def keep_rows(self, model: nn.Module) -> None:
+        """Keep embedding gradients by rows for the embeddings of `model` that this optimizer trains."""
+        mine = {id(p) for p in self.parameters()}
+        self.rows = [m for m in model.modules() if isinstance(m, RowEmbedding) and id(m.weight) in mine]
+        for layer in self.rows:
+            layer.standing_gradient()
+
+    def step(self, closure: Any = None) -> None:
+        """Apply the gradients, unless the accelerator is still accumulating."""
+        if self._engine is None or self._engine.sync_gradients:
+            scaler = None if self._engine is None else self._engine.scaler
+            if scaler is not None:
+                scaler.step(self.optimizer)
+                scaler.update()
+            else:
+                self.optimizer.step(closure)
+
+    def clipped_step(self, max_norm: float | None) -> Tensor:
+        """Measure the gradient, scale it to at most `max_norm` and step. Returns the norm before clipping.
+
+        Same result as `clip_grad_norm_` and `step`. The fused kernels divide by `grad_scale` while they read the gradient, so
+        clipping costs no pass of its own and no synchronisation.
+        """
+        scaler = None if self._engine is None else self._engine.scaler
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        norm = gradient_norm(self.parameters(), self.rows)
+        if max_norm and scaler is None and self.optimizer.defaults.get("fused") and not isinstance(self.optimizer, torch.optim.SGD):
+            excess = (norm + 1e-6) / max_norm
+            if norm.device.type != "cpu" or excess > 1:
+                self.optimizer.grad_scale = torch.clamp(excess, min=1.0)  # type: ignore[attr-defined]
+            self.step()
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        else:
+            if max_norm:
+                factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+                torch._foreach_mul_([p.grad for p in self.parameters() if p.grad is not None], factor)
+            self.step()
+        return norm
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, unless the accelerator is still accumulating."""
+        if self._engine is not None and not self._engine.sync_gradients:
+            return
+        kept = {id(layer.weight) for layer in self.rows}
+        for layer in self.rows:
+            layer.clear_gradient()
+        for parameter in self.parameters():
+            if id(parameter) not in kept and parameter.grad is not None:
+                if set_to_none:
+                    parameter.grad = None
+                else:
+                    parameter.grad.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)

@@ -1,0 +1,53 @@
+"""Learning-rate schedules: factors of the step, with warm-up. The formulas are those of the Hugging Face schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from unpad.errors import ArgumentError, nearest
+
+
+def _linear(step: int, warmup: int, total: int) -> float:
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+def _cosine(step: int, warmup: int, total: int) -> float:
+    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))))
+
+
+def _constant(step: int, warmup: int, total: int) -> float:
+    return 1.0
+
+
+SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
+    "linear": _linear,
+    "cosine": _cosine,
+    "constant": _constant,
+    "constant_with_warmup": _constant,
+}
+
+
+def factor(name: str, step: int, warmup: int, total: int) -> float:
+    """What the base learning rate is multiplied with at optimizer step `step` (0: the first)."""
+    if name != "constant" and step < warmup:
+        return step / max(1, warmup)
+    return SCHEDULES[name](step, warmup, total)
+
+
+def get_scheduler(name: str, optimizer: Any, num_warmup_steps: int | None = None, num_training_steps: int | None = None) -> Any:
+    """A `torch.optim.lr_scheduler.LambdaLR` that follows the schedule `name`.
+
+    `name`: linear, cosine, constant or constant_with_warmup. `num_training_steps` is needed by linear and cosine.
+    Raises ArgumentError for an unknown name or a missing number of steps.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
+
+    name = str(getattr(name, "value", name))
+    if name not in SCHEDULES:
+        raise ArgumentError(f"schedule {name!r} is unknown{nearest(name, SCHEDULES)}; allowed: {', '.join(SCHEDULES)}")
+    if num_training_steps is None and name in ("linear", "cosine"):
+        raise ArgumentError(f"the {name} schedule needs num_training_steps= (optimizer steps of the whole training)")
+    warmup, total = num_warmup_steps or 0, num_training_steps or 0
+    return LambdaLR(getattr(optimizer, "optimizer", optimizer), lambda step: factor(name, step, warmup, total))

@@ -1,0 +1,131 @@
+"""What an architecture family is: facts about its files, from which loading and saving are both derived.
+
+A family maps its `config.json` to `ModelConfig` fields and its weight names to ours. Each weight rule is written once and is
+invertible, so reading and writing cannot drift apart. No family has code of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unpad.config import ModelConfig, label_changes
+from unpad.core.heads import HeadSpec
+from unpad.errors import ArgumentError, CheckpointError, nearest
+
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One or several of their modules (or parameters) <-> one of ours; several are stacked along dimension 0, in order."""
+
+    theirs: tuple[str, ...]
+    ours: str
+
+    def matches(self, name: str) -> tuple[str, ...] | None:
+        """Their names for our parameter `name`, or None when this rule is not about it."""
+        pattern = re.escape(self.ours).replace(re.escape("{i}"), r"(?P<i>\d+)")
+        found = re.fullmatch(pattern + r"(?P<rest>\..+)?", name)
+        if found is None:
+            return None
+        i, rest = found.groupdict().get("i") or "", found["rest"] or ""
+        return tuple(their.replace("{i}", i) + rest for their in self.theirs)
+
+
+def rename(theirs: str, ours: str) -> Rule:
+    """The same tensors under another name; `{i}` stands for the block's number."""
+    return Rule((theirs,), ours)
+
+
+def stack(theirs: Sequence[str], ours: str) -> Rule:
+    """Several of their tensors are consecutive rows of one of ours."""
+    return Rule(tuple(theirs), ours)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The facts of one architecture family."""
+
+    model_type: str
+    """`model_type` in config.json."""
+    prefix: str
+    """First part of its class names: "Bert" in BertForSequenceClassification."""
+    fields: Mapping[str, str]
+    """Key of config.json -> field of ModelConfig."""
+    defaults: Mapping[str, Any]
+    """Field of ModelConfig -> value when config.json does not name it (the family's published base model)."""
+    keys: Sequence[Rule]
+    """Weights of the base model, without the base prefix."""
+    base_prefix: str
+    """What stands before base weights in a checkpoint that has a head ("bert.")."""
+    heads: Mapping[str, HeadSpec]
+    """Head name -> how the family builds it. "base" is the bare model."""
+    head_keys: Sequence[Rule] = ()
+    """Weights outside the base model."""
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Keys of config.json that would change the mathematics -> the values under which nothing changes."""
+    dropped: tuple[str, ...] = ()
+    """Patterns of their weight names that hold no parameters (buffers of old versions)."""
+
+    def config(self, **values: Any) -> ModelConfig:
+        """A configuration from the family's key names (or our field names), with its defaults for the rest."""
+        values = label_changes(values)
+        fields = {name: values.pop(name) for name in list(values) if name in _FIELDS}
+        fields.update({self.fields[key]: values.pop(key) for key in list(values) if key in self.fields})
+        if values:
+            key = next(iter(values))
+            known = [*self.fields, "num_labels", "id2label", "label2id", "problem_type"]
+            raise ArgumentError(f"{self.prefix}Config has no {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+        return ModelConfig(**{**self.defaults, **fields, "model_type": self.model_type, "names": self.fields})
+
+    def read_config(self, raw: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
+        """The configuration in a parsed `config.json`; a key that we cannot honour is refused by name."""
+        for key, allowed in self.only.items():
+            if key in raw and raw[key] not in allowed:
+                raise CheckpointError(
+                    f"{where}: {key}={raw[key]!r} changes the computation and is not supported for {self.model_type}; "
+                    f"supported: {', '.join(map(repr, allowed))}"
+                )
+        labels = {k: raw[k] for k in ("num_labels", "id2label", "label2id") if raw.get(k) is not None}
+        if "id2label" in labels:
+            labels = {"id2label": labels["id2label"]}
+        values = {key: raw[key] for key in self.fields if key in raw}
+        extra = {k: v for k, v in raw.items() if k not in self.fields and k not in ("id2label", "label2id", "model_type")}
+        return self.config(**values, **labels).replace(
+            extra={k: v for k, v in extra.items() if k not in ("architectures", "problem_type", "num_labels")},
+            architectures=tuple(raw.get("architectures") or ()),
+            problem_type=raw.get("problem_type"),
+        )
+
+    def class_name(self, head: str) -> str:
+        """The Hugging Face name of the family's model with this head."""
+        return self.prefix + HEAD_CLASSES[head]
+
+    def their_names(self, ours: str, head: str) -> tuple[str, ...]:
+        """Names in a checkpoint with `head` of the tensors that make up our parameter `ours`, base prefix included."""
+        for rule in self.keys:
+            if names := rule.matches(ours):
+                return tuple(("" if head == "base" else self.base_prefix) + n for n in names)
+        for rule in self.head_keys:
+            if names := rule.matches(ours):
+                return names
+        raise AssertionError(f"family {self.model_type} has no rule for {ours}")
+
+    def normal_name(self, name: str) -> str:
+        """A weight name as found in a file, in today's spelling (checkpoints born in TensorFlow say gamma and beta)."""
+        if name.endswith(".gamma"):
+            return name[: -len("gamma")] + "weight"
+        if name.endswith(".beta"):
+            return name[: -len("beta")] + "bias"
+        return name
+
+    def is_dropped(self, name: str) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in self.dropped)
+
+
+_FIELDS = set(ModelConfig.__dataclass_fields__) - {"names"}
+
+HEAD_CLASSES = {"base": "Model", "sequence-classification": "ForSequenceClassification"}
+"""Head name -> last part of its Hugging Face class name."""

@@ -1,0 +1,69 @@
+"""BERT (Devlin et al., 2019, arXiv:1810.04805): post-norm encoder with segment embeddings and a pooler on the first token."""
+
+from unpad.core.heads import HeadSpec
+from unpad.families._family import Family, rename, stack
+
+FAMILY = Family(
+    model_type="bert",
+    prefix="Bert",
+    fields={
+        "vocab_size": "vocab_size",
+        "hidden_size": "width",
+        "num_hidden_layers": "layers",
+        "num_attention_heads": "heads",
+        "intermediate_size": "ffn_width",
+        "hidden_act": "activation",
+        "hidden_dropout_prob": "dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+        "classifier_dropout": "classifier_dropout",
+        "max_position_embeddings": "max_positions",
+        "type_vocab_size": "token_types",
+        "initializer_range": "initializer_range",
+        "layer_norm_eps": "norm_eps",
+        "pad_token_id": "pad_token_id",
+    },
+    defaults={
+        "vocab_size": 30522,
+        "width": 768,
+        "layers": 12,
+        "heads": 12,
+        "ffn_width": 3072,
+        "activation": "gelu",
+        "dropout": 0.1,
+        "attention_dropout": 0.1,
+        "classifier_dropout": None,
+        "max_positions": 512,
+        "token_types": 2,
+        "initializer_range": 0.02,
+        "norm_eps": 1e-12,
+        "pad_token_id": 0,
+    },
+    only={
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+    },
+    base_prefix="bert.",
+    keys=[
+        rename("embeddings.word_embeddings", "transformer.embeddings.tokens"),
+        rename("embeddings.position_embeddings", "transformer.embeddings.positions"),
+        rename("embeddings.token_type_embeddings", "transformer.embeddings.types"),
+        rename("embeddings.LayerNorm", "transformer.embeddings.norm"),
+        stack(
+            [f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")],
+            "transformer.blocks.{i}.qkv",
+        ),
+        rename("encoder.layer.{i}.attention.output.dense", "transformer.blocks.{i}.out"),
+        rename("encoder.layer.{i}.attention.output.LayerNorm", "transformer.blocks.{i}.attention_norm"),
+        rename("encoder.layer.{i}.intermediate.dense", "transformer.blocks.{i}.up"),
+        rename("encoder.layer.{i}.output.dense", "transformer.blocks.{i}.down"),
+        rename("encoder.layer.{i}.output.LayerNorm", "transformer.blocks.{i}.ffn_norm"),
+        rename("pooler.dense", "head.dense"),
+    ],
+    head_keys=[rename("classifier", "head.classifier")],
+    heads={
+        "base": HeadSpec(dense=True, output=False),
+        "sequence-classification": HeadSpec(dense=True),
+    },
+    dropped=(r"(bert\.)?embeddings\.position_ids",),
+)

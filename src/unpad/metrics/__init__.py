@@ -1,0 +1,83 @@
+"""Metrics by name: `load_metric("glue", "mrpc")`, `combine(["accuracy", "f1"])`, and plain functions.
+
+All of them stream, work offline and give plain Python floats. Only numpy is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+from unpad.errors import ArgumentError, listing, nearest
+from unpad.metrics._metric import Accumulator, Combined, Kept, Metric
+from unpad.metrics.classification import accuracy, f1, matthews_correlation, precision, recall
+from unpad.metrics.regression import mse, pearsonr, spearmanr
+
+__all__ = [
+    "METRICS",
+    "Accumulator",
+    "Combined",
+    "Kept",
+    "Metric",
+    "accuracy",
+    "combine",
+    "f1",
+    "load_metric",
+    "matthews_correlation",
+    "mse",
+    "pearsonr",
+    "precision",
+    "recall",
+    "spearmanr",
+]
+
+METRICS: dict[str, str] = {
+    "accuracy": "unpad.metrics.classification:Accuracy",
+    "f1": "unpad.metrics.classification:F1",
+    "glue": "unpad.metrics.glue:glue",
+    "matthews_correlation": "unpad.metrics.classification:MatthewsCorrelation",
+    "mse": "unpad.metrics.regression:MeanSquaredError",
+    "pearsonr": "unpad.metrics.regression:Pearson",
+    "precision": "unpad.metrics.classification:Precision",
+    "recall": "unpad.metrics.classification:Recall",
+    "spearmanr": "unpad.metrics.regression:Spearman",
+}
+"""Where each metric lives: `module:name` of something that takes a `config_name` and gives a `Metric`."""
+
+
+def load_metric(path: str, config_name: str | None = None) -> Metric:
+    """A fresh metric by name, e.g. `load_metric("f1")` or `load_metric("glue", "mrpc")`. Nothing is downloaded.
+
+    Raises:
+        ArgumentError: there is no such metric or configuration; the message names the nearest.
+    """
+    if path not in METRICS:
+        raise ArgumentError(
+            f"there is no metric {path!r}{nearest(path, METRICS)}; there are: {listing(METRICS, 40)}."
+        )
+    module, name = METRICS[path].split(":")
+    metric: Metric = getattr(importlib.import_module(module), name)(config_name)
+    return metric
+
+
+def combine(metrics: Sequence[str | Metric] | Mapping[str, str | Metric]) -> Combined:
+    """One metric that feeds several: names, metrics, or a dictionary of your own names for them.
+
+    Figures of the same name are prefixed by the name of their metric.
+    """
+    named = metrics.items() if isinstance(metrics, Mapping) else [(_name(m), m) for m in metrics]
+    parts: dict[str, Metric] = {}
+    for name, metric in named:
+        if name in parts:
+            raise ArgumentError(
+                f"combine got {name!r} twice. Pass a dictionary with a name of your own for each, e.g. "
+                f"combine({{'first': {name!r}, 'second': {name!r}}})."
+            )
+        parts[name] = load_metric(metric) if isinstance(metric, str) else metric
+    return Combined(parts)
+
+
+def _name(metric: str | Metric) -> str:
+    if isinstance(metric, str):
+        return metric
+    return metric.label if isinstance(metric, Combined) else metric.name

@@ -1,0 +1,293 @@
+"""What every metric is: an accumulator that grows batch by batch, and a figure that is read from it at the end.
+
+Streaming means that memory does not grow with the evaluation set wherever mathematics allows it: a metric keeps
+sums, not predictions. Metrics that need every value (rank correlation, corpus figures) keep them and say so.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from unpad.errors import ArgumentError, DataError, listing, nearest
+
+
+class Accumulator:
+    """What a metric remembers between batches.
+
+    A subclass defines `add`, which takes one batch and counts it in `examples`. It either takes the whole batch or
+    raises and stays as it was. Its keyword-only parameters are further values per example (`sample_weight`, ...) that
+    users may pass to `Metric.add_batch` and `Metric.compute`.
+    """
+
+    examples: int = 0
+
+    def add(self, predictions: Any, references: Any) -> None:
+        """Take one batch."""
+        raise NotImplementedError
+
+
+class Kept(Accumulator):
+    """Keeps every prediction and reference as it came, for metrics that judge a whole corpus at once.
+
+    `predictions` and `references` are flat lists of whatever objects were added (texts, tag lists, answer
+    dictionaries, ...); memory grows with the evaluation set.
+    """
+
+    def __init__(self) -> None:
+        self.predictions: list[Any] = []
+        self.references: list[Any] = []
+
+    def add(self, predictions: Any, references: Any) -> None:
+        predictions, references = list(predictions), list(references)
+        check_lengths(len(predictions), len(references))
+        self.predictions += predictions
+        self.references += references
+        self.examples += len(predictions)
+
+
+class Metric:
+    """A streaming metric: `add` or `add_batch` as often as you like, then `compute`.
+
+    To write one: give it a `name`, choose its `accumulator`, and define `result`, whose keyword-only parameters are
+    the options of `compute`. Then name it in `unpad.metrics.METRICS`.
+    """
+
+    name: ClassVar[str] = ""
+    configs: ClassVar[tuple[str, ...]] = ("default",)
+    """Names that `load_metric(name, config_name)` accepts."""
+    accumulator: ClassVar[type[Accumulator]] = Kept
+
+    def __init__(self, config_name: str | None = None):
+        if config_name is not None and config_name not in self.configs:
+            hint = nearest(config_name, self.configs)
+            raise ArgumentError(
+                f"metric {self.name!r} has no configuration {config_name!r}{hint}; it has: {listing(self.configs)}."
+            )
+        self.config_name = config_name
+        self.reset()
+
+    def result(self, state: Any) -> dict[str, Any]:
+        """The figures of what `state` has gathered. Subclasses add their options as keyword-only parameters."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forget everything that was added."""
+        self.state = self.accumulator()
+
+    @property
+    def examples(self) -> int:
+        """How many examples were added since the last `compute` or `reset`."""
+        return self.state.examples
+
+    def add(self, *, prediction: Any, reference: Any = None, **values: Any) -> None:
+        """Add one example; `values` are further values of this example, such as `sample_weight`."""
+        self.add_batch(
+            predictions=[prediction],
+            references=None if reference is None else [reference],
+            **{name: [value] for name, value in values.items()},
+        )
+
+    def add_batch(self, *, predictions: Any, references: Any = None, **values: Any) -> None:
+        """Add a batch: lists, numpy arrays or torch tensors (on any device) of one entry per example.
+
+        Raises:
+            DataError: the batch cannot be judged (lengths differ, wrong kind of values). Nothing of it is kept.
+            ArgumentError: a name in `values` is not one that this metric takes.
+        """
+        self._check_names(values, self.value_names(), "add_batch")
+        self.state.add(predictions, references, **values)
+
+    def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any]:
+        """The figures over everything added, this call's `predictions` and `references` included; then resets.
+
+        Returns a dictionary of plain Python floats (lists of floats where an option asks for one per class). When
+        it raises, what was added before stays, so that a misspelt option does not cost an evaluation.
+
+        Raises:
+            DataError: nothing was added, or the batch cannot be judged.
+            ArgumentError: an option is unknown or does not fit the data.
+        """
+        known_values, known_options = self.value_names(), self.option_names()
+        self._check_names(options, known_options | known_values, "compute")
+        values = {name: options.pop(name) for name in known_values & options.keys()}
+        state = self.state
+        if predictions is not None:
+            state = copy.deepcopy(state)  # nearly always empty here, so this costs nothing
+            state.add(predictions, references, **values)
+        elif references is not None:
+            raise DataError(
+                f"metric {self.name!r} got references without predictions. Pass predictions= too."
+            )
+        elif values:
+            raise ArgumentError(
+                f"metric {self.name!r}: {listing(values)} belongs to examples that were already added. "
+                f"Pass it to add_batch together with them, or pass predictions= and references= here."
+            )
+        if not state.examples:
+            raise DataError(
+                f"metric {self.name!r} has nothing to judge: no predictions were added. "
+                f"Call add_batch(predictions=, references=) first, or pass both to compute."
+            )
+        figures = self.result(state, **options)
+        self.reset()
+        return figures
+
+    def value_names(self) -> set[str]:
+        """Names of further values per example that `add_batch` takes."""
+        return _keyword_only(self.accumulator.add)
+
+    def option_names(self) -> set[str]:
+        """Names of the options that `compute` takes."""
+        return _keyword_only(self.result)
+
+    def _check_names(self, given: Iterable[str], known: set[str], where: str) -> None:
+        for name in given:
+            if name not in known:
+                known_text = listing(sorted(known)) or "none"
+                raise ArgumentError(
+                    f"{where} of metric {self.name!r} has no argument {name!r}{nearest(name, known)}; "
+                    f"besides predictions and references it takes: {known_text}."
+                )
+
+
+class Combined(Metric):
+    """Several metrics that are fed together; their figures come in one dictionary.
+
+    An option goes to every part that takes it. Where two parts give a figure of the same name, both are prefixed by
+    the name of their part. A batch that a later part refuses has already been taken by the earlier ones: call
+    `reset` before going on.
+    """
+
+    name = "combined"
+
+    def __init__(self, parts: Mapping[str, Metric], rename: Mapping[str, str] | None = None, name: str = ""):
+        """`parts` by name; `rename` maps names of figures to other ones; `name` is used in messages."""
+        if not parts:
+            raise ArgumentError(
+                "combine got no metrics. Pass at least one name, e.g. combine(['accuracy', 'f1'])."
+            )
+        self.parts = dict(parts)
+        self.rename = dict(rename or {})
+        self.label = name or "+".join(self.parts)
+        self.config_name = None
+
+    def reset(self) -> None:
+        for part in self.parts.values():
+            part.reset()
+
+    @property
+    def examples(self) -> int:
+        return max(part.examples for part in self.parts.values())
+
+    def add_batch(self, *, predictions: Any, references: Any = None, **values: Any) -> None:
+        self._check_names(values, self.value_names(), "add_batch")
+        for part in self.parts.values():
+            mine = {k: v for k, v in values.items() if k in part.value_names()}
+            part.add_batch(predictions=predictions, references=references, **mine)
+
+    def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any]:
+        known = self.option_names() | self.value_names()
+        self._check_names(options, known, "compute")
+        before = [
+            (leaf, leaf.state) for leaf in self._leaves()
+        ]  # compute replaces states, never changes them
+        try:
+            found = {}
+            for name, part in self.parts.items():
+                takes = part.option_names() | part.value_names()
+                mine = {k: v for k, v in options.items() if k in takes}
+                found[name] = part.compute(predictions=predictions, references=references, **mine)
+        except Exception:
+            for leaf, state in before:
+                leaf.state = state
+            raise
+        keys = [key for figures in found.values() for key in figures]
+        return {
+            self.rename.get(key, key) if keys.count(key) == 1 else f"{name}_{key}": value
+            for name, figures in found.items()
+            for key, value in figures.items()
+        }
+
+    def _leaves(self) -> list[Metric]:
+        return [
+            leaf
+            for part in self.parts.values()
+            for leaf in (part._leaves() if isinstance(part, Combined) else [part])
+        ]
+
+    def value_names(self) -> set[str]:
+        return set().union(*(part.value_names() for part in self.parts.values()))
+
+    def option_names(self) -> set[str]:
+        return set().union(*(part.option_names() for part in self.parts.values()))
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """`values` (list, numpy array, torch tensor on any device, column of a data set) as a numpy array.
+
+    Torch is never imported: a tensor is known by its methods. `what` names the values in messages.
+
+    Raises:
+        DataError: the values are missing, ragged or not plain numbers or texts.
+    """
+    if values is None:
+        raise DataError(f"{what} are missing. Pass predictions= and references=.")
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        # numpy has no bfloat16
+        return (values.double() if values.is_floating_point() else values).numpy()
+    if isinstance(values, str | bytes | Mapping):
+        raise DataError(
+            f"{what} must be a list or an array with one entry per example, not one {type(values).__name__}."
+        )
+    if not isinstance(values, np.ndarray | Sequence) and not hasattr(values, "__array__"):
+        values = list(values)
+    elif isinstance(values, Sequence) and not isinstance(values, list | tuple):
+        values = values[:]  # a lazy column of a data set gives all its values in one read
+    if isinstance(values, list | tuple) and len(values) and hasattr(values[0], "detach"):
+        values = [as_array(v, what) for v in values]
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(
+            f"{what} have rows of different lengths. Pass one value (or one row of equal length) per example."
+        ) from None
+    if array.dtype.kind not in "biufUS" and array.size:
+        first = next((i for i, v in enumerate(array.ravel()) if not isinstance(v, int | float | str)), 0)
+        raise DataError(
+            f"{what} hold {array.ravel()[first]!r} at position {first}, which is neither a number nor a text. "
+            f"Leave out such rows, or give them a value."
+        )
+    return array
+
+
+def as_weights(sample_weight: Any, examples: int) -> np.ndarray | None:
+    """Weights `[examples]` in float64, or None when none were given."""
+    if sample_weight is None:
+        return None
+    weights = as_array(sample_weight, "sample_weight").astype(np.float64)
+    if weights.shape != (examples,):
+        raise DataError(
+            f"sample_weight has shape {list(weights.shape)} but there are {examples} predictions. Pass one weight each."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise DataError("sample_weight holds a negative or not finite value. Weights are 0 or larger.")
+    return weights
+
+
+def check_lengths(predictions: int, references: int) -> None:
+    """Raises DataError unless both lengths are the same."""
+    if predictions != references:
+        raise DataError(
+            f"{predictions} predictions but {references} references. Each prediction needs exactly one reference."
+        )
+
+
+def _keyword_only(function: Any) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -1,0 +1,443 @@
+"""Accuracy, precision, recall, F1 and Matthews' correlation of class labels, from three counters per class.
+
+None of these figures needs the confusion matrix: for each class it is enough to know how often it was predicted,
+how often it was right to, and how often it should have been. So memory is a few numbers per class, whatever the
+number of examples, and figures of batches equal the figure of the whole.
+
+Definitions are those of scikit-learn (the reference in the tests). `C` classes, `B` examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from unpad.errors import ArgumentError, DataError, listing
+from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths
+from unpad.notices import say_once
+
+Average = Literal["binary", "micro", "macro", "weighted", "samples"] | None
+_AVERAGES = ("binary", "micro", "macro", "weighted", "samples", None)
+_FIGURES = ("precision", "recall", "f1")
+
+
+class Counts(Accumulator):
+    """Weighted counts per class, in float64 (exact for plain counts below 2**53).
+
+    Takes class labels `[B]` (integers, booleans or texts) or multi-label rows `[B, C]` of 0 and 1, of which each
+    column is a class.
+
+    Raises DataError when lengths or shapes differ, labels are floats, texts are mixed with numbers, or rows of a
+    2-D input hold anything but 0 and 1.
+    """
+
+    def __init__(self) -> None:
+        self.multilabel: bool | None = None
+        self.classes = np.empty(0, dtype=np.int64)
+        """`[C]` sorted labels seen so far (column numbers when multi-label)."""
+        self.hit, self.predicted, self.true = (np.zeros(0) for _ in range(3))
+        """`[C]` right predictions, predictions, references of each class."""
+        self.right = 0.0
+        """Weight of the examples that are right in every label."""
+        self.total = 0.0
+        self.row_sum = np.zeros(3)
+        """Sums over examples of precision, recall and F1 within each example, where these are defined."""
+        self.row_undefined = np.zeros(3)
+        """Weight of the examples where they are not."""
+
+    def add(self, predictions: Any, references: Any, *, sample_weight: Any = None) -> None:
+        """Take one batch; `sample_weight` `[B]` counts an example as that many."""
+        predicted, true = _as_labels(predictions, "predictions"), _as_labels(references, "references")
+        check_lengths(len(predicted), len(true))
+        if not len(predicted):
+            return
+        if predicted.shape != true.shape:
+            raise DataError(
+                f"predictions have shape {list(predicted.shape)} and references {list(true.shape)}. "
+                f"Both must be [examples], or both [examples, classes] of 0 and 1."
+            )
+        weights = as_weights(sample_weight, len(true))
+        self._check_kind(predicted, true)
+        if predicted.ndim == 2:
+            self._add_rows(predicted, true, weights)
+        else:
+            self._add_labels(predicted, true, weights)
+        self.multilabel = predicted.ndim == 2
+        self.examples += len(true)
+
+    def _check_kind(self, predicted: np.ndarray, true: np.ndarray) -> None:
+        multilabel = predicted.ndim == 2
+        if self.multilabel not in (None, multilabel):
+            raise DataError(
+                "one batch holds class labels [examples] and another multi-label rows [examples, classes]. "
+                "Add only one kind between two calls of compute."
+            )
+        for values, what in ((predicted, "predictions"), (true, "references")):
+            if multilabel and not np.isin(values, (0, 1)).all():
+                odd = values[~np.isin(values, (0, 1))][0]
+                raise DataError(
+                    f"{what} have two dimensions, so they must hold 0 and 1 (multi-label), but hold {odd}. "
+                    f"For one class number per token, leave out padding and pass one flat list."
+                )
+        if multilabel and self.multilabel and predicted.shape[1] != len(self.classes):
+            raise DataError(
+                f"multi-label rows have {predicted.shape[1]} columns but earlier ones had {len(self.classes)}. "
+                f"Every row needs one column per class."
+            )
+        texts = {values.dtype.kind == "U" for values in (predicted, true)}
+        if self.multilabel is False:
+            texts.add(self.classes.dtype.kind == "U")
+        if len(texts) == 2:
+            raise DataError(
+                "labels are numbers in one place and texts in another (predictions, references or an earlier batch). "
+                "Map them to one kind, e.g. with model.config.label2id."
+            )
+
+    def _add_labels(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> None:
+        classes = np.unique(
+            np.concatenate([self.classes, predicted, true] if len(self.classes) else [predicted, true])
+        )
+        if len(classes) != len(self.classes):
+            place = np.searchsorted(classes, self.classes) if len(self.classes) else np.empty(0, np.int64)
+            self.hit, self.predicted, self.true = (
+                _spread(counts, place, len(classes)) for counts in (self.hit, self.predicted, self.true)
+            )
+            self.classes = classes
+        size = len(classes)
+        predicted, true = np.searchsorted(classes, predicted), np.searchsorted(classes, true)
+        same = predicted == true
+        self.predicted = self.predicted + np.bincount(predicted, weights, size)
+        self.true = self.true + np.bincount(true, weights, size)
+        self.hit = self.hit + np.bincount(true[same], None if weights is None else weights[same], size)
+        self.total += len(true) if weights is None else float(weights.sum())
+        self.right += np.count_nonzero(same) if weights is None else float(weights[same].sum())
+
+    def _add_rows(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> None:
+        predicted, true = predicted.astype(np.float64), true.astype(np.float64)
+        weight = np.ones(len(true)) if weights is None else weights
+        if not len(self.classes):
+            self.classes = np.arange(true.shape[1])
+            self.hit, self.predicted, self.true = (np.zeros(true.shape[1]) for _ in range(3))
+        both = predicted * true
+        self.predicted = self.predicted + weight @ predicted
+        self.true = self.true + weight @ true
+        self.hit = self.hit + weight @ both
+        self.total += float(weight.sum())
+        self.right += float(weight[(predicted == true).all(1)].sum())
+        rows = _figures(both.sum(1), predicted.sum(1), true.sum(1))
+        undefined = np.isnan(rows)
+        self.row_sum = self.row_sum + np.where(undefined, 0.0, rows) @ weight
+        self.row_undefined = self.row_undefined + undefined @ weight
+
+
+class Accuracy(Metric):
+    """Share of examples whose prediction equals the reference; of multi-label rows, equals it in every column."""
+
+    name = "accuracy"
+    configs = ("default", "multilabel")
+    accumulator = Counts
+
+    def result(self, state: Counts, *, normalize: bool = True) -> dict[str, Any]:
+        """`{"accuracy": share}`; with `normalize=False` the number (weight) of right examples instead."""
+        if not normalize:
+            return {"accuracy": float(state.right)}
+        return {"accuracy": float(state.right / state.total) if state.total else math.nan}
+
+
+class Precision(Metric):
+    """Of the examples that were given a class, the share that have it: hits / predicted."""
+
+    name = "precision"
+    configs = ("default", "multilabel")
+    accumulator = Counts
+
+    def result(
+        self,
+        state: Counts,
+        *,
+        average: Average = "binary",
+        pos_label: int | str = 1,
+        labels: Sequence[int | str] | None = None,
+        zero_division: float | str = "warn",
+    ) -> dict[str, Any]:
+        """`{"precision": value}`; see `averaged` for the options."""
+        return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
+
+
+class Recall(Metric):
+    """Of the examples that have a class, the share that were given it: hits / true."""
+
+    name = "recall"
+    configs = ("default", "multilabel")
+    accumulator = Counts
+
+    def result(
+        self,
+        state: Counts,
+        *,
+        average: Average = "binary",
+        pos_label: int | str = 1,
+        labels: Sequence[int | str] | None = None,
+        zero_division: float | str = "warn",
+    ) -> dict[str, Any]:
+        """`{"recall": value}`; see `averaged` for the options."""
+        return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
+
+
+class F1(Metric):
+    """Harmonic mean of precision and recall: 2 hits / (predicted + true)."""
+
+    name = "f1"
+    configs = ("default", "multilabel")
+    accumulator = Counts
+
+    def result(
+        self,
+        state: Counts,
+        *,
+        average: Average = "binary",
+        pos_label: int | str = 1,
+        labels: Sequence[int | str] | None = None,
+        zero_division: float | str = "warn",
+    ) -> dict[str, Any]:
+        """`{"f1": value}`; see `averaged` for the options."""
+        return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
+
+
+class MatthewsCorrelation(Metric):
+    """Matthews' correlation of predicted and true classes, in -1..1, for two or more classes (Gorodkin, 2004).
+
+    0 when predictions or references are all of one class. Multi-label rows have one value per column.
+    """
+
+    name = "matthews_correlation"
+    configs = ("default", "multilabel")
+    accumulator = Counts
+
+    def result(self, state: Counts, *, average: Literal["macro"] | None = "macro") -> dict[str, Any]:
+        """`{"matthews_correlation": value}`; of multi-label rows the mean over columns, or with `average=None` a list."""
+        if not state.multilabel:
+            return {self.name: _matthews(state.hit, state.predicted, state.true, state.total)}
+        if average not in ("macro", None):
+            raise ArgumentError(
+                f"metric {self.name!r} cannot average by {average!r}; pass average='macro' or average=None."
+            )
+        columns = []
+        for hit, predicted, true in zip(state.hit, state.predicted, state.true, strict=True):
+            neither = state.total - predicted - true + hit
+            columns.append(
+                _matthews(
+                    np.array([neither, hit]),
+                    np.array([state.total - predicted, predicted]),
+                    np.array([state.total - true, true]),
+                    state.total,
+                )
+            )
+        return {self.name: float(np.mean(columns)) if average else columns}
+
+
+def averaged(
+    counts: Counts,
+    figure: str,
+    average: Average = "binary",
+    pos_label: int | str = 1,
+    labels: Sequence[int | str] | None = None,
+    zero_division: float | str = "warn",
+) -> float | list[float]:
+    """Precision, recall or F1 (`figure`) of `counts`, over classes as `average` says.
+
+    Arguments:
+        average: `"binary"` is the value of class `pos_label` alone; `"micro"` counts all classes together; `"macro"`
+            is the mean over classes; `"weighted"` that mean weighted by true counts; `"samples"` (multi-label) the
+            mean over examples; None gives a list with one value per class, sorted by label or in the order of `labels`.
+        pos_label: the class that `"binary"` is about.
+        labels: the classes to take into account, seen or not; by default all that were seen.
+        zero_division: value where nothing was predicted or nothing was true: 0 (said once, also under `"warn"`), 1,
+            or NaN, which averages leave out.
+
+    Raises:
+        ArgumentError: an option is unknown or does not fit the labels; the message says what to pass.
+    """
+    fill = _zero_division(zero_division)
+    if average not in _AVERAGES:
+        raise ArgumentError(f"average={average!r} is unknown; pass one of {listing(map(repr, _AVERAGES))}.")
+    if average == "samples":
+        return _over_rows(counts, figure, labels, fill, zero_division)
+    if average == "binary":
+        labels = [_positive(counts, figure, pos_label)]
+    hit, predicted, true = _select(counts, labels)
+    if average == "micro":
+        hit, predicted, true = hit.sum(keepdims=True), predicted.sum(keepdims=True), true.sum(keepdims=True)
+    values = _figures(hit, predicted, true)[_FIGURES.index(figure)]
+    undefined = np.isnan(values)
+    if undefined.any() and zero_division == "warn":
+        _say_undefined(figure)
+    values = np.where(undefined, fill, values)
+    if average is None:
+        return [float(v) for v in values]
+    known = ~np.isnan(values)
+    if not known.any():
+        return math.nan
+    weights = true[known] if average == "weighted" and true[known].sum() > 0 else None
+    return float(np.average(values[known], weights=weights))
+
+
+def accuracy(predictions: Any, references: Any, **options: Any) -> float:
+    """Accuracy of labels `[B]` or multi-label rows `[B, C]`; options as in `Accuracy.result`, and `sample_weight`."""
+    return Accuracy().compute(predictions=_given(predictions), references=references, **options)["accuracy"]
+
+
+def precision(predictions: Any, references: Any, **options: Any) -> Any:
+    """Precision; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
+    return Precision().compute(predictions=_given(predictions), references=references, **options)["precision"]
+
+
+def recall(predictions: Any, references: Any, **options: Any) -> Any:
+    """Recall; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
+    return Recall().compute(predictions=_given(predictions), references=references, **options)["recall"]
+
+
+def f1(predictions: Any, references: Any, **options: Any) -> Any:
+    """F1; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
+    return F1().compute(predictions=_given(predictions), references=references, **options)["f1"]
+
+
+def matthews_correlation(predictions: Any, references: Any, **options: Any) -> Any:
+    """Matthews' correlation; options as in `MatthewsCorrelation.result`, and `sample_weight`."""
+    figures = MatthewsCorrelation().compute(predictions=_given(predictions), references=references, **options)
+    return figures["matthews_correlation"]
+
+
+def _given(predictions: Any) -> Any:
+    return [] if predictions is None else predictions
+
+
+def _as_labels(values: Any, what: str) -> np.ndarray:
+    array = as_array(values, what)
+    if not array.size and array.ndim <= 1:
+        return np.empty(0, dtype=np.int64)
+    if array.dtype.kind == "f":
+        hint = (
+            "Take .argmax(-1) of logits or scores."
+            if array.ndim > 1
+            else "Take .argmax(-1) of logits, or .astype(int) of class numbers; for real targets use 'mse' or 'pearsonr'."
+        )
+        raise DataError(
+            f"{what} are floats (shape {list(array.shape)}, first value {array.ravel()[0]:.6g}) "
+            f"where class labels are needed. {hint}"
+        )
+    if array.ndim not in (1, 2) or (array.ndim == 2 and array.dtype.kind in "US"):
+        raise DataError(
+            f"{what} have shape {list(array.shape)} where class labels [examples], or multi-label rows "
+            f"[examples, classes] of 0 and 1, are needed. Pass one flat list of labels."
+        )
+    return array.astype(np.str_ if array.dtype.kind in "US" else np.int64)
+
+
+def _spread(counts: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    wider = np.zeros(size)
+    wider[place] = counts
+    return wider
+
+
+def _figures(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """`[3, C]`: precision, recall and F1; NaN where the denominator is zero."""
+    above = np.stack([hit, hit, 2 * hit])
+    below = np.stack([predicted, true, predicted + true])
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+
+
+def _over_rows(counts: Counts, figure: str, labels: Any, fill: float, zero_division: float | str) -> float:
+    if not counts.multilabel:
+        raise ArgumentError(
+            "average='samples' needs multi-label rows [examples, classes] of 0 and 1; for one label per example "
+            "pass average='micro', 'macro' or 'weighted'."
+        )
+    if labels is not None:
+        raise ArgumentError(
+            "average='samples' cannot be limited by labels=, because examples are not kept. "
+            "Pass only the wanted columns, or average='macro'."
+        )
+    row = _FIGURES.index(figure)
+    total, undefined = counts.row_sum[row], counts.row_undefined[row]
+    if undefined and zero_division == "warn":
+        _say_undefined(figure)
+    if math.isnan(fill):
+        defined = counts.total - undefined
+        return float(total / defined) if defined > 0 else math.nan
+    return float((total + fill * undefined) / counts.total) if counts.total else math.nan
+
+
+def _positive(counts: Counts, figure: str, pos_label: int | str) -> int | str:
+    instead = "Pass average='macro', 'micro', 'weighted' or None"
+    if counts.multilabel:
+        raise ArgumentError(
+            f"{figure} of multi-label rows cannot use average='binary'. {instead}, or 'samples'."
+        )
+    if len(counts.classes) > 2:
+        raise ArgumentError(
+            f"{figure} got {len(counts.classes)} classes ({listing(counts.classes, 6)}) but average='binary' "
+            f"(the default) is for two. {instead}."
+        )
+    texts = counts.classes.dtype.kind == "U"
+    if (texts or len(counts.classes) == 2) and pos_label not in counts.classes.tolist():
+        raise ArgumentError(
+            f"pos_label={pos_label!r} is not among the labels ({listing(map(repr, counts.classes.tolist()))}). "
+            f"Pass the label that counts as positive, or average='macro'."
+        )
+    return pos_label
+
+
+def _select(counts: Counts, labels: Sequence[int | str] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`[C]` counters of `labels` in their order, zero for labels that were never seen."""
+    if labels is None:
+        return counts.hit, counts.predicted, counts.true
+    wanted = as_array(labels, "labels").ravel().tolist()
+    if not wanted:
+        raise ArgumentError("labels= is empty. Name at least one class, or leave it out to take all.")
+    place = {label: i for i, label in enumerate(counts.classes.tolist())}
+    if counts.multilabel and not set(wanted) <= set(place):
+        raise ArgumentError(
+            f"labels={wanted} are not all columns of the rows (0..{len(place) - 1}). Pass column numbers."
+        )
+    if not set(wanted) & set(place) and {type(w) for w in wanted} != {type(p) for p in place}:
+        raise ArgumentError(
+            f"labels={wanted} are of another kind than the labels of the data ({listing(map(repr, place), 6)}). "
+            f"Pass them as the data spells them."
+        )
+    pairs = [place.get(label, len(place)) for label in wanted]
+    padded = (np.append(c, 0.0) for c in (counts.hit, counts.predicted, counts.true))
+    hit, predicted, true = (c[pairs] for c in padded)
+    return hit, predicted, true
+
+
+def _matthews(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray, total: float) -> float:
+    between = hit.sum() * total - true @ predicted
+    spread_predicted = total * total - predicted @ predicted
+    spread_true = total * total - true @ true
+    # one class only: the exact answer is 0, and weights may leave a rounding error instead of zero
+    if np.count_nonzero(predicted) < 2 or np.count_nonzero(true) < 2:
+        return 0.0
+    spread = math.sqrt(max(0.0, spread_predicted * spread_true))
+    return float(between / spread) if spread else 0.0
+
+
+def _zero_division(value: float | str) -> float:
+    if value == "warn":
+        return 0.0
+    if isinstance(value, int | float) and (value in (0, 1) or math.isnan(value)):
+        return float(value)
+    raise ArgumentError(
+        f"zero_division={value!r} is not allowed; pass 0, 1, float('nan') or 'warn' (0, said once)."
+    )
+
+
+def _say_undefined(figure: str) -> None:
+    say_once(
+        f"{figure} divides by zero for a class (or example) that nothing was predicted as or that never occurs; "
+        f"it counts as 0 there. Pass zero_division=0, 1 or nan to choose.",
+        key=f"zero_division {figure}",
+    )

@@ -1,0 +1,229 @@
+"""Figures of real-valued predictions: mean squared error, Pearson's and Spearman's correlation.
+
+`B` examples, `K` outputs per example. All arithmetic is in float64, whatever dtype the predictions have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unpad.errors import ArgumentError, DataError
+from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths
+from unpad.notices import say_once
+
+
+class SquaredErrors(Accumulator):
+    """Sums of squared errors per output `[K]`. Takes `[B]` or `[B, K]` numbers, and `sample_weight` `[B]`."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.squared = np.zeros(0)
+
+    def add(self, predictions: Any, references: Any, *, sample_weight: Any = None) -> None:
+        """Take one batch."""
+        x, y = _as_numbers(predictions, references)
+        if not len(x):
+            return
+        x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
+        if len(self.squared) not in (0, x.shape[1]):
+            raise DataError(
+                f"predictions have {x.shape[1]} outputs per example but earlier ones had {len(self.squared)}. "
+                f"Every batch needs the same number."
+            )
+        weights = as_weights(sample_weight, len(x))
+        squared = (x - y) ** 2
+        self.squared = (self.squared if len(self.squared) else 0.0) + (
+            squared.sum(0) if weights is None else weights @ squared
+        )
+        self.total += len(x) if weights is None else float(weights.sum())
+        self.examples += len(x)
+
+
+class Moments(Accumulator):
+    """Means, squared deviations and their product of two variables, merged batch by batch.
+
+    Batches are merged by the formulas of Chan, Golub and LeVeque (1983), which stay accurate where plain sums of
+    squares cancel. Smallest and largest values are kept, because only they tell a constant variable for certain.
+    """
+
+    def __init__(self) -> None:
+        self.examples: int = 0
+        self.mean = np.zeros(2)
+        self.squares = np.zeros(2)
+        self.product = 0.0
+        self.low = np.full(2, np.inf)
+        self.high = np.full(2, -np.inf)
+
+    def add(self, predictions: Any, references: Any) -> None:
+        """Take one batch of `[B]` (or `[B, 1]`) numbers."""
+        pair = np.stack(_as_numbers(predictions, references, flat=True))
+        new = pair.shape[1]
+        if not new:
+            return
+        mean = pair.mean(1)
+        x, y = pair - mean[:, None]
+        total = self.examples + new
+        apart = mean - self.mean
+        share = self.examples * new / total
+        self.squares = self.squares + np.array([x @ x, y @ y]) + apart**2 * share
+        self.product += float(x @ y + apart[0] * apart[1] * share)
+        self.mean = self.mean + apart * (new / total)
+        self.low, self.high = np.minimum(self.low, pair.min(1)), np.maximum(self.high, pair.max(1))
+        self.examples = total
+
+    def correlation(self) -> float:
+        """Pearson's correlation in -1..1; NaN when a variable is constant (said once)."""
+        if (self.low == self.high).any():
+            which = "predictions" if self.low[0] == self.high[0] else "references"
+            why = (
+                "there is one example only"
+                if self.examples == 1
+                else f"all {which} are equal ({self.low.min():.6g})"
+            )
+            say_once(f"correlation is not defined (nan): {why}.", key="correlation of a constant")
+            return math.nan
+        r = self.product / math.sqrt(self.squares[0]) / math.sqrt(self.squares[1])
+        return float(min(1.0, max(-1.0, r)))
+
+
+class Values(Accumulator):
+    """Every number, in float64 arrays: 16 bytes per example. Ranks are only known once all values are."""
+
+    def __init__(self) -> None:
+        self.batches: list[np.ndarray] = []
+
+    def add(self, predictions: Any, references: Any) -> None:
+        """Take one batch of `[B]` (or `[B, 1]`) numbers."""
+        pair = np.stack(_as_numbers(predictions, references, flat=True))
+        self.batches.append(pair)
+        self.examples += pair.shape[1]
+
+    def pairs(self) -> np.ndarray:
+        """`[2, B]`: predictions and references in the order they came."""
+        return np.concatenate(self.batches, 1)
+
+
+class MeanSquaredError(Metric):
+    """Mean of squared errors; with `squared=False` its root."""
+
+    name = "mse"
+    configs = ("default", "multilist")
+    accumulator = SquaredErrors
+
+    def result(
+        self,
+        state: SquaredErrors,
+        *,
+        squared: bool = True,
+        multioutput: str | Sequence[float] = "uniform_average",
+    ) -> dict[str, Any]:
+        """`{"mse": value}`.
+
+        Of several outputs `[B, K]`, `multioutput` is `"uniform_average"`, `"raw_values"` (a list of K floats) or K
+        weights. Roots are taken per output, before averaging.
+        """
+        values = state.squared / state.total if state.total else np.full(len(state.squared), np.nan)
+        values = values if squared else np.sqrt(values)
+        if isinstance(multioutput, str) and multioutput == "raw_values":
+            return {"mse": [float(v) for v in values]}
+        if isinstance(multioutput, str) and multioutput == "uniform_average":
+            return {"mse": float(values.mean())}
+        if isinstance(multioutput, str) or len(multioutput) != len(values):
+            raise ArgumentError(
+                f"multioutput={multioutput!r} is not allowed; pass 'uniform_average', 'raw_values' or a list of "
+                f"{len(values)} weights (one per output)."
+            )
+        return {"mse": float(np.average(values, weights=np.asarray(multioutput, dtype=np.float64)))}
+
+
+class Pearson(Metric):
+    """Pearson's correlation of predictions and references; constant memory. NaN when one of them is constant."""
+
+    name = "pearsonr"
+    accumulator = Moments
+
+    def result(self, state: Moments) -> dict[str, Any]:
+        """`{"pearsonr": value}`."""
+        return {"pearsonr": state.correlation()}
+
+
+class Spearman(Metric):
+    """Spearman's rank correlation; ties share their mean rank. NaN when predictions or references are constant.
+
+    Ranks need all values, so this metric keeps them: 16 bytes per example.
+    """
+
+    name = "spearmanr"
+    accumulator = Values
+
+    def result(self, state: Values) -> dict[str, Any]:
+        """`{"spearmanr": value}`."""
+        predictions, references = state.pairs()
+        moments = Moments()
+        moments.add(_ranks(predictions), _ranks(references))
+        return {"spearmanr": moments.correlation()}
+
+
+def mse(predictions: Any, references: Any, **options: Any) -> Any:
+    """Mean squared error of `[B]` or `[B, K]` numbers; options as in `MeanSquaredError.result`, and `sample_weight`."""
+    return MeanSquaredError().compute(predictions=_given(predictions), references=references, **options)[
+        "mse"
+    ]
+
+
+def pearsonr(predictions: Any, references: Any) -> float:
+    """Pearson's correlation of `[B]` numbers, in -1..1, or NaN when one side is constant."""
+    return Pearson().compute(predictions=_given(predictions), references=references)["pearsonr"]
+
+
+def spearmanr(predictions: Any, references: Any) -> float:
+    """Spearman's rank correlation of `[B]` numbers, in -1..1, or NaN when one side is constant."""
+    return Spearman().compute(predictions=_given(predictions), references=references)["spearmanr"]
+
+
+def _given(predictions: Any) -> Any:
+    return [] if predictions is None else predictions
+
+
+def _as_numbers(predictions: Any, references: Any, flat: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides in float64 and of the same shape; a last axis of one output is dropped."""
+    both = []
+    for values, what in ((predictions, "predictions"), (references, "references")):
+        array = as_array(values, what)
+        if array.dtype.kind in "US":
+            raise DataError(
+                f"{what} are texts (first: {array.ravel()[0]!r}) where numbers are needed. Convert them."
+            )
+        array = array.astype(np.float64)
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim == 0 or array.ndim > (1 if flat else 2):
+            allowed = "[examples]" if flat else "[examples] or [examples, outputs]"
+            raise DataError(
+                f"{what} have shape {list(array.shape)} where {allowed} is needed. Pass one number each."
+            )
+        odd = np.argwhere(~np.isfinite(array))
+        if len(odd):
+            at = tuple(int(i) for i in odd[0])
+            raise DataError(
+                f"{what} hold {array[at]} at position {at[0]} of the batch ({len(odd)} values are not finite). "
+                f"Find out why the model or the data gives it; such a mean would say nothing."
+            )
+        both.append(array)
+    check_lengths(len(both[0]), len(both[1]))
+    if len(both[0]) and both[0].shape != both[1].shape:
+        raise DataError(
+            f"predictions have shape {list(both[0].shape)} and references {list(both[1].shape)}. They must be equal."
+        )
+    return both[0], both[1]
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """`[B]` ranks from 1, where equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place]

@@ -1,0 +1,148 @@
+"""The names people know: `AutoModel...`, `Bert...`, `AutoConfig`, `BertConfig`. Each is a (family, head) pair, not a class of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unpad.hub import resolve
+from unpad.checkpoint.load import load_weights, read_config
+from unpad.config import ModelConfig
+from unpad.core.transformer import initialise
+from unpad.errors import ArgumentError, listing, nearest
+from unpad.families import FAMILIES, Family, family
+from unpad.notices import say
+from unpad.models.model import Model
+
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
+_IGNORED = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "device_map", "attn_implementation")
+
+
+class ModelClass:
+    """A way to make models of one head: of any family (`AutoModelForSequenceClassification`) or of one (`BertModel`)."""
+
+    def __init__(self, name: str, head: str, model_type: str | None = None) -> None:
+        self.__name__, self.head, self.model_type = name, head, model_type
+
+    def __call__(self, config: ModelConfig) -> Model:
+        """A model with new random weights."""
+        if self.model_type is None:
+            raise ArgumentError(f"{self.__name__} is made with {self.__name__}.from_pretrained(...) or .from_config(...)")
+        return self.from_config(config)
+
+    def from_config(self, config: ModelConfig) -> Model:
+        """A model with new random weights drawn from PyTorch's generator."""
+        kind = self._family(config.model_type, "the configuration")
+        model = Model(config, kind, self.head)
+        model.reset_parameters()
+        return model.eval()
+
+    def from_pretrained(self, name: str | Path, *, config: ModelConfig | None = None, ignore_mismatched_sizes: bool = False, dtype: Any = None, **options: Any) -> Model:
+        """Load a model from a folder or a Hub id.
+
+        Changes to the configuration are keyword arguments (`num_labels=3`, `id2label=`, `label2id=`, `hidden_dropout_prob=0.2`).
+        A head that the checkpoint lacks is drawn anew and named in one line. `dtype` is the dtype of the parameters
+        (default fp32). The model is returned in evaluation mode. Raises CheckpointError for missing, damaged or foreign files.
+        """
+        if options.get("trust_remote_code"):
+            raise ArgumentError("trust_remote_code=True is not supported: no code is ever loaded with a model")
+        hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
+        dtype = options.pop("torch_dtype", None) if dtype is None else dtype
+        for key in _IGNORED:
+            options.pop(key, None)
+        folder = resolve(name, **hub)
+        read, kind = read_config(folder)
+        kind = self._family(kind.model_type, str(folder))
+        named = config or read
+        if config is None and ("num_labels" in options or "id2label" in options or "label2id" in options):
+            named = named.replace(problem_type=None)
+        try:
+            named = named.replace(**options)
+        except TypeError:
+            known = [*named.names, "num_labels", "id2label", "label2id", "problem_type", "config", "dtype", *HUB_OPTIONS]
+            key = next(k for k in options if k not in known)
+            raise ArgumentError(f"from_pretrained takes no argument {key!r}{nearest(key, known)}") from None
+        with torch.device("meta"):
+            model = Model(named, kind, self.head)
+        model.to_empty(device="cpu")
+        report = load_weights(model, folder, kind, self.head, resize_head=ignore_mismatched_sizes)
+        if report.new:
+            _draw(model, report.new)
+        if self.head != "base" and report.new:
+            say(f"{model.class_name} from {name}: new head, to be trained: {listing(report.new)}")
+        if report.unexpected:
+            say(f"{model.class_name} from {name}: not used from the file: {listing(report.unexpected, 4)}")
+        model.load_report, model.name_or_path = report, str(name)
+        if dtype not in (None, "auto"):
+            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+        return model.eval()
+
+    def _family(self, model_type: str, where: str) -> Family:
+        if self.model_type is not None and model_type != self.model_type:
+            raise ArgumentError(f"{self.__name__} cannot hold a {model_type} model ({where}); use the Auto class or the {model_type} class")
+        kind = family(model_type, where)
+        if self.head not in kind.heads:
+            raise ArgumentError(f"{self.__name__}: {model_type} models have no such head; they have {', '.join(kind.heads)}")
+        return kind
+
+    def __instancecheck__(self, value: Any) -> bool:
+        return isinstance(value, Model) and value.head_name == self.head and self.model_type in (None, value.config.model_type)
+
+    def __repr__(self) -> str:
+        return f"<model class {self.__name__}>"
+
+
+def _draw(model: Model, names: tuple[str, ...]) -> None:
+    """Initialise just the parameters in `names`."""
+    wanted = set(names)
+    for prefix, module in model.named_modules():
+        direct = [f"{prefix}.{n}" for n, _ in module.named_parameters(recurse=False)]
+        if wanted.intersection(direct):
+            holder = nn.ModuleList([module])
+            initialise(holder, model.config)
+
+
+class ConfigClass:
+    """Makes configurations: of the family that a checkpoint names (`AutoConfig`) or of a given one (`BertConfig`)."""
+
+    def __init__(self, name: str, model_type: str | None = None) -> None:
+        self.__name__, self.model_type = name, model_type
+
+    def __call__(self, **values: Any) -> ModelConfig:
+        """The family's published base configuration with changes by key (`hidden_size=128`)."""
+        if self.model_type is None:
+            raise ArgumentError("AutoConfig is made with AutoConfig.from_pretrained(...) or AutoConfig.for_model('bert', ...)")
+        return family(self.model_type).config(**values)
+
+    def for_model(self, model_type: str, **values: Any) -> ModelConfig:
+        """The configuration of a family by its model_type."""
+        return family(model_type, "AutoConfig.for_model").config(**values)
+
+    def from_pretrained(self, name: str | Path, **options: Any) -> ModelConfig:
+        """Read `config.json` from a folder or a Hub id; other keyword arguments change the values."""
+        hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
+        config, _ = read_config(resolve(name, **hub))
+        return config.replace(**options)
+
+    def __instancecheck__(self, value: Any) -> bool:
+        return isinstance(value, ModelConfig) and self.model_type in (None, value.model_type)
+
+
+AutoConfig = ConfigClass("AutoConfig")
+AutoModel = ModelClass("AutoModel", "base")
+AutoModelForSequenceClassification = ModelClass("AutoModelForSequenceClassification", "sequence-classification")
+
+
+def __getattr__(name: str) -> Any:
+    """`BertModel`, `BertConfig`, ...: every family's names, made from its facts."""
+    for model_type in FAMILIES:
+        kind = family(model_type)
+        if name == f"{kind.prefix}Config":
+            return ConfigClass(name, model_type)
+        for head in kind.heads:
+            if name == kind.class_name(head):
+                return ModelClass(name, head, model_type)
+    raise AttributeError(name)

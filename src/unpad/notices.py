@@ -1,0 +1,31 @@
+"""One plain line for everything that happens without being asked: silence is never an answer.
+
+Notices go through the logger `unpad` to standard error. `UNPAD_QUIET=1` (or the logger's level) silences them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+logger = logging.getLogger("unpad")
+if not logger.handlers:
+    _handler = logging.StreamHandler()
+    _handler.setFormatter(logging.Formatter("unpad: %(message)s"))
+    logger.addHandler(_handler)
+    logger.setLevel(logging.WARNING if os.environ.get("UNPAD_QUIET") == "1" else logging.INFO)
+
+_said: set[str] = set()
+
+
+def say(text: str) -> None:
+    """Say one line."""
+    logger.info(text)
+
+
+def say_once(text: str, key: str | None = None) -> None:
+    """Say one line once per process; `key` names the fact when the text itself varies."""
+    key = key or text
+    if key not in _said:
+        _said.add(key)
+        logger.info(text)

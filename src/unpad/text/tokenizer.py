@@ -1,0 +1,812 @@
+"""`Tokenizer` and `AutoTokenizer`: text to token ids and back, over the `tokenizers` library.
+
+Calls take and return what the Hugging Face fast tokenizers take and return; besides, a tokenizer counts what it cuts off.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, Encoding
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.models import BPE
+
+from unpad.errors import ArgumentError, DataError, nearest
+from unpad.notices import say_once
+from unpad.text import files
+from unpad.text.encoding import BatchEncoding, plain
+
+_PADDING = {
+    False: None, None: None, "do_not_pad": None, True: "longest", "longest": "longest", "max_length": "max_length",
+}  # fmt: skip
+_TRUNCATION = {
+    False: None, None: None, "do_not_truncate": None, True: "longest_first",
+    "longest_first": "longest_first", "only_first": "only_first", "only_second": "only_second",
+}  # fmt: skip
+_LOOSE = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
+    (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+"""What decoding with `clean_up_tokenization_spaces` closes up, in this order."""
+
+
+@dataclass
+class TruncationReport:
+    """What truncation has cost since the tokenizer was made or `reset_truncation_report` was called."""
+
+    texts: int = 0
+    """Rows (texts, or pairs of texts) encoded with truncation on."""
+    truncated: int = 0
+    """Rows of which something was lost."""
+    tokens_before: int = 0
+    """Tokens of these rows before truncation, without special tokens."""
+    tokens_lost: int = 0
+    """Tokens that no returned row holds; what comes back as overflowing rows is not lost."""
+
+    @property
+    def share(self) -> float:
+        """Share of tokens lost, 0 to 1."""
+        return self.tokens_lost / self.tokens_before if self.tokens_before else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.truncated} of {self.texts} texts were truncated; {self.share:.1%} of their tokens were lost"
+
+
+class _Plan(NamedTuple):
+    """How the Rust tokenizer must be set for one call."""
+
+    truncation: dict[str, Any] | None
+    padding: dict[str, Any] | None
+
+
+def _token_id(name: str) -> Any:
+    """Property: the id of the special token `name`, None while it is not set; setting the id sets the token."""
+
+    def get(self: Tokenizer) -> int | None:
+        token = getattr(self, name)
+        return None if token is None else self.convert_tokens_to_ids(token)
+
+    def put(self: Tokenizer, value: int | None) -> None:
+        setattr(self, name, None if value is None else self.convert_ids_to_tokens(value))
+
+    return property(get, put)
+
+
+class Tokenizer:
+    """Turns texts into token ids and back; see `__call__`.
+
+    The attributes `pad_token`, `cls_token`, ... may be set. A copy or a pickle holds the vocabulary and the settings,
+    and nothing that calling changes: so fingerprints of functions that use a tokenizer stay the same.
+    """
+
+    is_fast = True
+    pad_token_type_id = 0
+    bos_token_id = _token_id("bos_token")
+    eos_token_id = _token_id("eos_token")
+    unk_token_id = _token_id("unk_token")
+    sep_token_id = _token_id("sep_token")
+    pad_token_id = _token_id("pad_token")
+    cls_token_id = _token_id("cls_token")
+    mask_token_id = _token_id("mask_token")
+
+    def __init__(self, rust: RustTokenizer, settings: files.Settings | None = None, name_or_path: str = ""):
+        settings = settings or files.Settings()
+        self.name_or_path = name_or_path
+        self.bos_token = settings.special.get("bos_token")
+        self.eos_token = settings.special.get("eos_token")
+        self.unk_token = settings.special.get("unk_token")
+        self.sep_token = settings.special.get("sep_token")
+        self.pad_token = settings.special.get("pad_token")
+        self.cls_token = settings.special.get("cls_token")
+        self.mask_token = settings.special.get("mask_token")
+        self.additional_special_tokens = list(settings.extra)
+        self.model_max_length = settings.model_max_length
+        self.padding_side = settings.padding_side
+        self.truncation_side = settings.truncation_side
+        self.model_input_names = list(settings.model_input_names)
+        self.clean_up_tokenization_spaces = settings.clean_up_tokenization_spaces
+        self._config = dict(settings.config)
+        self._rust = rust
+        self._lock = (
+            threading.Lock()
+        )  # truncation and padding are states of the Rust object, shared by all threads
+        self._applied: _Plan | None = None
+        self._report = TruncationReport()
+
+    @classmethod
+    def from_folder(cls, path: str | os.PathLike[str], **overrides: Any) -> Tokenizer:
+        """Read a folder, a tokenizer.json or a vocab.txt; `overrides` (pad_token=, model_max_length=, ...) win."""
+        rust, settings = files.read(path, overrides)
+        return cls(rust, settings, os.fspath(path))
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Write the files that unpad and transformers read; returns their paths."""
+        with self._lock:
+            self._apply(_Plan(None, None))
+            return files.write(save_directory, self._rust, self._settings())
+
+    def _settings(self) -> files.Settings:
+        return files.Settings(
+            special=self.special_tokens_map,
+            extra=list(self.additional_special_tokens),
+            model_max_length=self.model_max_length,
+            padding_side=self.padding_side,
+            truncation_side=self.truncation_side,
+            model_input_names=list(self.model_input_names),
+            clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
+            config=dict(self._config),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            self._apply(_Plan(None, None))
+            rust = self._rust.to_str()
+        return {"rust": rust, "settings": self._settings(), "name_or_path": self.name_or_path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(RustTokenizer.from_str(state["rust"]), state["settings"], state["name_or_path"])  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        limit = "none" if self.model_max_length >= files.NO_LIMIT else self.model_max_length
+        return (
+            f"{type(self).__name__}({self.name_or_path!r}, {len(self)} tokens, model_max_length={limit}, "
+            f"padding_side={self.padding_side!r}, truncation_side={self.truncation_side!r}, "
+            f"special tokens: {self.special_tokens_map})"
+        )
+
+    # ---- vocabulary ----
+
+    def __len__(self) -> int:
+        return self._rust.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the base vocabulary, without added ones; `len(tokenizer)` counts all."""
+        return self._rust.get_vocab_size(with_added_tokens=False)
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Token to id, added tokens included."""
+        return self.get_vocab()
+
+    @property
+    def backend_tokenizer(self) -> RustTokenizer:
+        """The `tokenizers.Tokenizer` underneath."""
+        return self._rust
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token to id, added tokens included."""
+        return self._rust.get_vocab(with_added_tokens=True)
+
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """The named special tokens that are set."""
+        return {name: str(getattr(self, name)) for name in files.SPECIAL if getattr(self, name) is not None}
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """Every special token once: the named ones, then the additional ones."""
+        return list(
+            dict.fromkeys([*self.special_tokens_map.values(), *map(str, self.additional_special_tokens)])
+        )
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """Ids of `all_special_tokens`."""
+        return self.convert_tokens_to_ids(self.all_special_tokens)
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """Special tokens that a call adds to a text or to a pair."""
+        return self._rust.num_special_tokens_to_add(pair)
+
+    def add_tokens(
+        self, new_tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False
+    ) -> int:
+        """Add tokens that are never split, at the end of the vocabulary; returns how many were new.
+
+        The model's embeddings must grow to `len(tokenizer)` afterwards.
+        """
+        tokens = [new_tokens] if isinstance(new_tokens, (str, AddedToken)) else list(new_tokens)
+        return self._rust.add_special_tokens(tokens) if special_tokens else self._rust.add_tokens(tokens)
+
+    def add_special_tokens(self, special_tokens_dict: Mapping[str, Any]) -> int:
+        """Set named special tokens (`{"pad_token": "[PAD]"}`, `additional_special_tokens`: a list); returns how many were new."""
+        added = 0
+        for name, value in special_tokens_dict.items():
+            if name in ("additional_special_tokens", "extra_special_tokens"):
+                self.additional_special_tokens = [str(getattr(t, "content", t)) for t in value]
+            elif name in files.SPECIAL:
+                setattr(self, name, str(getattr(value, "content", value)))
+            else:
+                known = (*files.SPECIAL, "additional_special_tokens")
+                raise ArgumentError(f"{name!r} is no name of a special token{nearest(name, known)}")
+            added += self.add_tokens(value, special_tokens=True)
+        return added
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        """Id of a token, or ids of several; a token that is not in the vocabulary gives the unknown token's id."""
+        if not isinstance(tokens, str):
+            return [self.convert_tokens_to_ids(token) for token in tokens]
+        found = self._rust.token_to_id(tokens)
+        if found is None and self.unk_token is not None:
+            found = self._rust.token_to_id(self.unk_token)
+        return found
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """Token of an id, or tokens of several ids (list, numpy array or torch tensor)."""
+        ids = plain(ids)
+        if isinstance(ids, int):
+            self._check_ids([ids], "")
+            return self._rust.id_to_token(ids)
+        self._check_ids(ids, "")
+        skipped = set(self.all_special_ids) if skip_special_tokens else ()
+        return [self._rust.id_to_token(i) for i in ids if i not in skipped]
+
+    # ---- text to ids ----
+
+    def __call__(
+        self,
+        text: Any = None,
+        text_pair: Any = None,
+        *,
+        text_target: Any = None,
+        add_special_tokens: bool = True,
+        padding: bool | str | None = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: str | None = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
+        **unknown: Any,
+    ) -> BatchEncoding:
+        """Encode a text, a pair of texts, or a batch of either.
+
+        text, text_pair: a string, or any sequence of strings (list, numpy array, column of a data set) for a batch;
+            with is_split_into_words a list of words, or a sequence of such lists.
+        text_target: texts whose ids become the column `labels` (or the whole result, without `text`).
+        padding: False; True or "longest" (of the batch); "max_length".
+        truncation: False; True or "longest_first"; "only_first"; "only_second". The limit is `max_length`, else
+            `model_max_length`. Left out, a `max_length` without padding turns it on.
+        stride: tokens that an overflowing row repeats from the row before it.
+        pad_to_multiple_of, padding_side: how far and on which side to pad ("left", "right").
+        return_overflowing_tokens: what was cut off comes back as further rows, numbered in `overflow_to_sample_mapping`.
+        return_tensors: "pt" or "np" for int64 tensors [rows, tokens], None for lists.
+
+        Returns a BatchEncoding whose columns are those of `model_input_names` and those asked for.
+        Raises DataError, naming the row, for what is not text; ArgumentError for options that cannot be met.
+        """
+        for name in unknown:
+            if name != "verbose":  # accepted because recipes pass it; notices say everything once anyway
+                raise ArgumentError(
+                    f"the tokenizer has no argument {name!r}{nearest(name, ['text_pair', *(type(self).__call__.__kwdefaults__ or ())])}"
+                )
+        if text is None and text_target is None:
+            raise ArgumentError("the tokenizer was called without a text; pass text= or text_target=")
+        results = []
+        for what, first, second in (("text", text, text_pair), ("text_target", text_target, None)):
+            if first is None:
+                continue
+            rows, single, pairs = _rows(what, first, second, is_split_into_words)
+            plan = self._plan(
+                padding, truncation, max_length, stride, pad_to_multiple_of, padding_side,
+                self.num_special_tokens_to_add(pairs) if add_special_tokens else 0,
+            )  # fmt: skip
+            encodings, samples = self._encode(
+                what, rows, pairs, is_split_into_words, add_special_tokens, plan, return_overflowing_tokens
+            )
+            ids = [e.ids for e in encodings]
+            if plan.truncation is None and max_length is None:
+                self._say_if_too_long(ids)
+            columns: dict[str, Any] = {"input_ids": ids}
+            if (
+                "token_type_ids" in self.model_input_names
+                if return_token_type_ids is None
+                else return_token_type_ids
+            ):
+                columns["token_type_ids"] = [e.type_ids for e in encodings]
+            if (
+                "attention_mask" in self.model_input_names
+                if return_attention_mask is None
+                else return_attention_mask
+            ):
+                padded = plan.padding is not None
+                columns["attention_mask"] = [e.attention_mask if padded else [1] * len(e) for e in encodings]
+            if return_special_tokens_mask:
+                columns["special_tokens_mask"] = [e.special_tokens_mask for e in encodings]
+            if return_offsets_mapping:
+                columns["offset_mapping"] = [e.offsets for e in encodings]
+            if return_length:
+                columns["length"] = [len(i) for i in ids]
+            if return_overflowing_tokens:
+                columns["overflow_to_sample_mapping"] = samples
+            if single and return_tensors is None and not return_overflowing_tokens:
+                columns = {k: v[0] if isinstance(v[0], list) else v for k, v in columns.items()}
+            results.append(BatchEncoding(columns, encodings, return_tensors, 2 if pairs else 1))
+        if len(results) == 2:
+            results[0]["labels"] = results[1]["input_ids"]
+        return results[0]
+
+    def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
+        """The `input_ids` of a call."""
+        return self(text, text_pair, **options)["input_ids"]
+
+    def tokenize(
+        self, text: Any, pair: Any = None, add_special_tokens: bool = False, **options: Any
+    ) -> list[str]:
+        """The tokens of a text or a pair, as strings."""
+        return self(text, pair, add_special_tokens=add_special_tokens, **options).tokens()
+
+    @contextmanager
+    def as_target_tokenizer(self) -> Iterator[Tokenizer]:
+        """The older spelling of `text_target=`; nothing changes where source and target share a vocabulary."""
+        yield self
+
+    def _plan(
+        self, padding: Any, truncation: Any, max_length: int | None, stride: int, multiple: int | None, side: str | None, specials: int
+    ) -> _Plan:  # fmt: skip
+        """Check the options of a call and turn them into settings of the Rust tokenizer."""
+        if max_length is not None and padding is False and truncation is None:
+            truncation = True
+        pad = _choice("padding", padding, _PADDING)
+        cut = _choice("truncation", truncation, _TRUNCATION)
+        if pad == "longest" and max_length is not None and cut is None:
+            say_once(
+                "max_length has no effect with padding=True and no truncation; pass truncation=True or padding='max_length'"
+            )
+        limit = self.model_max_length if max_length is None else max_length
+        if limit >= 10**20:  # no limit is known, so there is nothing to pad or cut to
+            pad, cut = (None if pad == "max_length" else pad), None
+        if pad and self.pad_token is None:
+            raise ArgumentError(
+                "padding needs a pad token and this tokenizer has none; set tokenizer.pad_token = tokenizer.eos_token, or call add_special_tokens({'pad_token': '[PAD]'})"
+            )
+        side = side or self.padding_side
+        for name, value in (("padding_side", side), ("truncation_side", self.truncation_side)):
+            if value not in ("left", "right"):
+                raise ArgumentError(f"{name}={value!r} is not known; allowed are 'left' and 'right'")
+        if multiple is not None and multiple < 1:
+            raise ArgumentError(f"pad_to_multiple_of={multiple} is not possible; give 1 or more")
+        if pad and cut and multiple and limit % multiple:
+            raise ArgumentError(
+                f"max_length={limit} is no multiple of pad_to_multiple_of={multiple}; round one of them"
+            )
+        if cut and limit < specials:
+            raise ArgumentError(
+                f"max_length={limit} leaves no room for the {specials} special tokens; give {specials} or more"
+            )
+        if cut and not 0 <= stride < max(1, limit - specials):
+            raise ArgumentError(
+                f"stride={stride} must be from 0 to below max_length less special tokens ({limit} - {specials} = {limit - specials})"
+            )
+        return _Plan(
+            {"max_length": limit, "stride": stride, "strategy": cut, "direction": self.truncation_side}
+            if cut
+            else None,
+            {
+                "length": limit if pad == "max_length" else None,
+                "direction": side,
+                "pad_id": self.pad_token_id,
+                "pad_token": self.pad_token,
+                "pad_type_id": self.pad_token_type_id,
+                "pad_to_multiple_of": multiple,
+            }
+            if pad
+            else None,
+        )
+
+    def _apply(self, plan: _Plan) -> None:
+        """Set the Rust tokenizer; only under the lock, and only where it differs, since setting it costs a copy."""
+        if self._applied == plan:
+            return
+        self._applied = None
+        if plan.truncation is None:
+            self._rust.no_truncation()
+        else:
+            self._rust.enable_truncation(**plan.truncation)
+        if plan.padding is None:
+            self._rust.no_padding()
+        else:
+            self._rust.enable_padding(**plan.padding)
+        self._applied = plan
+
+    def _encode(
+        self, what: str, rows: list[Any], pairs: bool, words: bool, specials: bool, plan: _Plan, keep: bool
+    ) -> tuple[list[Encoding], list[int]]:
+        """Encodings of the rows (with `keep` also of what was cut off) and the row that each is of."""
+        with self._lock:
+            self._apply(plan)
+            try:
+                found = self._rust.encode_batch(rows, is_pretokenized=words, add_special_tokens=specials)
+            except BaseException as error:
+                if not _from_rust(error):
+                    raise
+                raise self._explain(what, rows, words, specials, error) from error
+            overflow: list[list[Encoding]] = []
+            if plan.truncation:
+                # What was cut off a pair comes back as every piece of one text with every piece of the other: a
+                # square of pieces that is not worth fetching only to count it.
+                recount = pairs and not keep and plan.truncation["strategy"] == "longest_first"
+                overflow = [] if recount else [e.overflowing for e in found]
+                self._count(found, overflow, rows, pairs, words, specials, plan, keep)
+        if not keep or not overflow:
+            return found, list(range(len(found)))
+        pieces = [[e, *more] for e, more in zip(found, overflow, strict=True)]
+        return [e for row in pieces for e in row], [i for i, row in enumerate(pieces) for _ in row]
+
+    def _explain(
+        self, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException
+    ) -> DataError:
+        """The row that made the Rust tokenizer refuse a batch, and why."""
+        for i, row in enumerate(rows):
+            problem = _problem(row, words)
+            if problem:
+                return DataError(f"row {i} of {what!r} is {problem}")
+        for i, row in enumerate(rows):
+            try:
+                self._rust.encode_batch([row], is_pretokenized=words, add_special_tokens=specials)
+            except BaseException as own:
+                if not _from_rust(own):
+                    raise
+                return DataError(
+                    f"row {i} of {what!r} cannot be encoded: {_first_line(own)}; change the truncation or the row"
+                )
+        return DataError(f"{what!r} cannot be encoded: {_first_line(error)}")
+
+    def _count(
+        self, found: list[Encoding], overflow: list[list[Encoding]], rows: list[Any], pairs: bool, words: bool,
+        specials: bool, plan: _Plan, keep: bool,
+    ) -> None:  # fmt: skip
+        """Add the rows of a call to the truncation report."""
+        assert plan.truncation is not None
+        added = self._rust.num_special_tokens_to_add(pairs) if specials else 0
+        stride, strategy = plan.truncation["stride"], plan.truncation["strategy"]
+
+        def content(e: Encoding) -> int:
+            return (len(e) if plan.padding is None else sum(e.attention_mask)) - added
+
+        kept = [content(e) for e in found]
+        before = {}
+        if pairs and strategy == "longest_first":
+            full = [i for i, n in enumerate(kept) if n + added >= plan.truncation["max_length"]]
+            self._apply(_Plan(None, None))
+            whole = self._rust.encode_batch_fast(
+                [rows[i] for i in full], is_pretokenized=words, add_special_tokens=False
+            )
+            before = {i: len(e) for i, e in zip(full, whole, strict=True)}
+        else:
+            other = 0 if strategy == "only_second" else 1  # the text of a pair that every piece repeats whole
+            for i, more in enumerate(overflow):
+                if more:
+                    same = found[i].sequence_ids.count(other) if pairs else 0
+                    before[i] = kept[i] + sum(map(content, more)) - len(more) * (same + stride)
+        lost = [n - kept[i] for i, n in before.items()]
+        report = self._report
+        report.texts += len(found)
+        report.tokens_before += sum(kept) + sum(lost)
+        if not keep:
+            report.truncated += sum(n > 0 for n in lost)
+            report.tokens_lost += sum(lost)
+
+    def _say_if_too_long(self, ids: list[list[int]]) -> None:
+        longest = max(map(len, ids), default=0)
+        if longest > self.model_max_length:
+            say_once(
+                f"a text of {longest} tokens is longer than the model takes ({self.model_max_length}) and was not "
+                "truncated; pass truncation=True unless it is cut later",
+                key=f"too long for {self.name_or_path}",
+            )
+
+    def truncation_report(self) -> TruncationReport:
+        """How many texts were truncated in this process, and what share of their tokens was lost."""
+        with self._lock:
+            return replace(self._report)
+
+    def reset_truncation_report(self) -> None:
+        """Start counting anew."""
+        with self._lock:
+            self._report = TruncationReport()
+
+    # ---- batches of features ----
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Pad features (a list of dictionaries, or one dictionary of columns) to one length.
+
+        `input_ids`, `token_type_ids`, `attention_mask` and `special_tokens_mask` are padded, every other column stays.
+        Numpy arrays and torch tensors come back as such. Raises DataError when the features do not have the same keys.
+        """
+        if isinstance(encoded_inputs, Mapping):
+            data = dict(encoded_inputs)
+        else:
+            data = _columns(list(encoded_inputs))
+        if "input_ids" not in data:
+            raise DataError(
+                f"features have no 'input_ids' to pad; they have: {', '.join(map(str, data)) or 'nothing'}; tokenize them first"
+            )
+        if len(data["input_ids"]) == 0:
+            return BatchEncoding(data, tensor_type=return_tensors)
+        sample = data["input_ids"] if hasattr(data["input_ids"], "tolist") else data["input_ids"][0]
+        if return_tensors is None and hasattr(sample, "tolist"):
+            return_tensors = "np" if type(sample).__module__.startswith("numpy") else "pt"
+        plan = self._plan(padding, None, max_length, 0, pad_to_multiple_of, padding_side, 0).padding
+
+        ids = plain(data["input_ids"])
+        single = not isinstance(ids[0], (list, tuple))
+        names = ("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask")
+        rows = {key: plain(data[key]) for key in names if key in data}
+        if single:
+            rows = {key: [value] for key, value in rows.items()}
+        lengths = [len(row) for row in rows["input_ids"]]
+        if (
+            "attention_mask" in self.model_input_names
+            if return_attention_mask is None
+            else return_attention_mask
+        ):
+            rows.setdefault("attention_mask", [[1] * n for n in lengths])
+        if plan is not None:
+            width = max(lengths) if plan["length"] is None else plan["length"]
+            width += -width % (pad_to_multiple_of or 1)
+            fills = dict(zip(names, (plan["pad_id"], plan["pad_type_id"], 0, 1), strict=True))
+            left = plan["direction"] == "left"
+            for key, values in rows.items():
+                gaps = [[fills[key]] * (width - n) for n in lengths]
+                rows[key] = [
+                    [*gap, *row] if left else [*row, *gap] for gap, row in zip(gaps, values, strict=True)
+                ]  # fmt: skip
+        data.update({key: value[0] if single else value for key, value in rows.items()})
+        return BatchEncoding(data, tensor_type=return_tensors)
+
+    # ---- ids to text ----
+
+    def decode(
+        self,
+        token_ids: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> Any:
+        """Text of a row of ids, or a list of texts for several rows (lists, numpy arrays or torch tensors).
+
+        Raises DataError for an id that is not in the vocabulary, such as -100.
+        """
+        if isinstance(token_ids, Mapping):
+            token_ids = token_ids["input_ids"]
+        ids = plain(token_ids)
+        if isinstance(ids, int):
+            ids = [ids]
+        if not (len(ids) and isinstance(ids[0], (list, tuple))):
+            self._check_ids(ids, "")
+            return self._tidy(
+                self._rust.decode(ids, skip_special_tokens=skip_special_tokens), clean_up_tokenization_spaces
+            )
+        ids = [plain(row) for row in ids]
+        for i, row in enumerate(ids):
+            self._check_ids(row, f" in row {i}")
+        texts = self._rust.decode_batch(ids, skip_special_tokens=skip_special_tokens)
+        return [self._tidy(text, clean_up_tokenization_spaces) for text in texts]
+
+    def batch_decode(
+        self,
+        sequences: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> list[str]:
+        """Texts of several rows of ids; see `decode`."""
+        texts = (
+            self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
+            if len(sequences)
+            else []
+        )
+        return [texts] if isinstance(texts, str) else texts
+
+    def _check_ids(self, ids: Any, where: str) -> None:
+        try:
+            low, high = min(ids, default=0), max(ids, default=0)
+            whole = isinstance(low, int) and isinstance(high, int)
+        except TypeError:
+            low, high, whole = ids, ids, False
+        if not whole:
+            raise DataError(f"{low!r}{where} is no token id; pass integers (of logits take argmax(-1) first)")
+        if low < 0:
+            raise DataError(
+                f"{low}{where} is no token id (ignored labels are -100); replace it first: np.where(ids < 0, tokenizer.pad_token_id, ids)"
+            )
+        if high > 0xFFFFFFFF or (high >= len(self) and self._rust.id_to_token(high) is None):
+            raise DataError(
+                f"{high}{where} is no token id: the vocabulary has {len(self)} tokens; use the tokenizer that belongs to the model"
+            )
+
+    def _tidy(self, text: str, close_gaps: bool | None) -> str:
+        if not (self.clean_up_tokenization_spaces if close_gaps is None else close_gaps):
+            return text
+        if isinstance(self._rust.model, BPE):
+            return (
+                text  # byte-level vocabularies keep the spaces of the text, and closing gaps would change it
+            )
+        for loose, closed in _LOOSE:
+            text = text.replace(loose, closed)
+        return text
+
+
+class AutoTokenizer:
+    """Finds and reads tokenizers; `from_pretrained` is all there is."""
+
+    @staticmethod
+    def from_pretrained(
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        use_fast: bool = True,
+        trust_remote_code: bool = False,
+        **overrides: Any,
+    ) -> Tokenizer:
+        """Read the tokenizer of a folder, a tokenizer.json, a vocab.txt, "minilm", or a Hub id.
+
+        overrides: settings that win over the files: pad_token=, model_max_length=, do_lower_case=, ...
+        use_fast is accepted and has no effect. Raises CheckpointError when there is nothing to read.
+        """
+        if trust_remote_code:
+            raise ArgumentError(
+                "trust_remote_code=True is not possible: unpad never runs code of a checkpoint; leave it out"
+            )
+        hub = {
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+        }
+        found = Tokenizer.from_folder(files.locate(name_or_path, **hub), **overrides)
+        found.name_or_path = os.fspath(name_or_path)
+        return found
+
+
+def _choice(name: str, value: Any, allowed: Mapping[Any, str | None]) -> str | None:
+    value = getattr(value, "value", value)  # enumerations of other libraries
+    if isinstance(value, (bool, str)) or value is None:
+        if value in allowed:
+            return allowed[value]
+        hint = nearest(str(value), [k for k in allowed if isinstance(k, str)])
+    else:
+        hint = ""
+    raise ArgumentError(
+        f"{name}={value!r} is not known; allowed are True, False, {', '.join(repr(k) for k in allowed if isinstance(k, str))}{hint}"
+    )
+
+
+def _sequence(what: str, value: Any) -> Any:
+    """A string as it is; any other sequence as a list or tuple."""
+    if isinstance(value, (str, list, tuple)):
+        return value
+    for convert in ("to_pylist", "tolist"):
+        if hasattr(value, convert):
+            found = getattr(value, convert)()
+            if isinstance(found, (str, list)):
+                return found
+    if (
+        hasattr(value, "__len__")
+        and hasattr(value, "__getitem__")
+        and not isinstance(value, (Mapping, bytes))
+    ):
+        try:
+            return list(value[:])  # a data set column reads a slice at once, but single rows slowly
+        except (TypeError, KeyError):
+            return list(value)
+    raise DataError(
+        f"{what!r} is {value!r:.60} of type {type(value).__name__}; pass a string or a sequence of strings"
+    )
+
+
+def _batch(what: str, value: Any, words: bool) -> tuple[list[Any], bool]:
+    """`(rows, whether it was a single text)`."""
+    value = _sequence(what, value)
+    if isinstance(value, str):
+        if words:
+            raise DataError(
+                f"{what!r} is a string, but is_split_into_words=True asks for a list of words; split it or leave the option out"
+            )
+        return [value], True
+    if not words:
+        return list(value), False
+    if not value or isinstance(value[0], str) or not hasattr(value[0], "__len__"):
+        return [list(value)], True
+    return [
+        row if isinstance(row, (str, list, tuple)) or row is None else _sequence(what, row) for row in value
+    ], False
+
+
+def _rows(what: str, text: Any, text_pair: Any, words: bool) -> tuple[list[Any], bool, bool]:
+    """What `encode_batch` takes, whether it was a single text (or pair), and whether the rows are pairs."""
+    rows, single = _batch(what, text, words)
+    if text_pair is None:
+        first = rows[0] if rows else ""
+        pairs = isinstance(first, (list, tuple)) and len(first) == 2
+        return rows, single, pairs and not (words and isinstance(first[0], str))
+    seconds, second_single = _batch(f"{what}_pair", text_pair, words)
+    if single != second_single:
+        one, many = (what, f"{what}_pair") if single else (f"{what}_pair", what)
+        raise DataError(
+            f"{one!r} is a single text but {many!r} is a batch; pass two texts or two batches of the same length"
+        )
+    if len(rows) != len(seconds):
+        raise DataError(
+            f"{what!r} has {len(rows)} rows but '{what}_pair' has {len(seconds)}; pass two batches of the same length"
+        )
+    return list(zip(rows, seconds, strict=True)), single, True
+
+
+def _problem(row: Any, words: bool) -> str:
+    """Why a row is no text (or pair, or list of words), in words; an empty string when it is one."""
+    if isinstance(row, tuple) and len(row) == 2 and not (words and isinstance(row[0], str)):
+        for place, part in zip(("first", "second"), row, strict=True):
+            problem = _problem(part, words) if not isinstance(part, tuple) else ""
+            if problem:
+                return f"a pair whose {place} text is {problem}"
+        return ""
+    if isinstance(row, str):
+        if words:
+            return f"the string {row!r:.40}, but is_split_into_words=True asks for lists of words; split it"
+        try:
+            row.encode()
+        except UnicodeEncodeError:
+            return f"{row!r:.40}, which holds half of a character (a lone surrogate); read the text as UTF-8 again"
+        return ""
+    if isinstance(row, (list, tuple)):
+        if not words:
+            return f"a list of {len(row)} items; pass is_split_into_words=True when these are words"
+        for i, word in enumerate(row):
+            problem = (
+                _problem(word, False) if isinstance(word, str) else f"{word!r:.40} ({type(word).__name__})"
+            )
+            if problem:
+                return f"a list whose word {i} is {problem}; every word must be a string"
+        return ""
+    return f"{row!r:.40} ({type(row).__name__}), not a string; drop the row, or fill it with ''"
+
+
+def _columns(features: list[Any]) -> dict[str, list[Any]]:
+    """A list of features as one dictionary of columns."""
+    if not features:
+        raise DataError("there are no features to pad; pass at least one")
+    for i, feature in enumerate(features):
+        if not isinstance(feature, Mapping):
+            raise DataError(
+                f"feature {i} is a {type(feature).__name__}, not a dictionary; pass what the tokenizer returned"
+            )
+        if feature.keys() != features[0].keys():
+            odd = sorted(map(str, feature.keys() ^ features[0].keys()))
+            raise DataError(
+                f"feature {i} and feature 0 differ in the keys {', '.join(odd)}; give all features the same keys"
+            )
+    return {key: [feature[key] for feature in features] for key in features[0]}
+
+
+def _from_rust(error: BaseException) -> bool:
+    """Whether an error is one that the Rust side raises; its panics are no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Training: arguments, the loop, evaluation, callbacks, curves. The Trainer is a client of the Accelerator."""

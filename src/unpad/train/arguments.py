@@ -1,0 +1,214 @@
+"""`TrainingArguments`: every number that shapes a training run, with its unit and default.
+
+The command line and YAML files read the same fields; the text under each field is its help.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from unpad.compat import ALIASES, modern
+from unpad.engine.optim import OPTIMIZERS
+from unpad.engine.precision import PRECISIONS
+from unpad.engine.schedules import SCHEDULES
+from unpad.errors import ArgumentError, nearest
+from unpad.notices import say_once
+
+STRATEGIES = ("no", "steps", "epoch")
+_LATER = ("push_to_hub", "deepspeed", "fsdp", "torch_compile", "use_mps_device", "gradient_checkpointing")
+# Known in the field, without meaning here: what they steer does not exist or is always right.
+_WITHOUT_EFFECT = (
+    "dataloader_pin_memory", "fp16_opt_level", "half_precision_backend", "ddp_find_unused_parameters", "local_rank", "log_level",
+    "eval_accumulation_steps", "logging_nan_inf_filter", "include_for_metrics", "hub_model_id", "hub_strategy", "hub_token",
+    "save_safetensors", "full_determinism", "tf32", "dataloader_num_workers", "remove_unused_columns",
+)  # fmt: skip
+
+
+@dataclass
+class TrainingArguments:
+    """The arguments of a training run. Defaults are those of the field's standard Trainer where it has the argument."""
+
+    output_dir: str = "trainer_output"
+    """Folder of the run: checkpoints, metrics.jsonl, curves, the final model."""
+    overwrite_output_dir: bool = False
+    """Remove the checkpoints and history of an earlier run in output_dir; otherwise they are moved aside."""
+    num_train_epochs: float = 3.0
+    """Passes over the training data; may be a fraction."""
+    max_steps: int = -1
+    """Optimizer steps of the whole training; overrides num_train_epochs when positive."""
+    per_device_train_batch_size: int = 8
+    """Examples per device and micro-batch."""
+    per_device_eval_batch_size: int = 8
+    """Examples per device in evaluation with a collator or model of the caller's; native models use eval_max_tokens."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches per optimizer step; the loss is that of the whole global batch."""
+    max_tokens_per_batch: int = 0
+    """Token budget of a training micro-batch, with similar lengths together; 0: count examples instead."""
+    eval_max_tokens: int = 8192
+    """Token budget of an evaluation or prediction batch of a native model."""
+    group_by_length: bool = False
+    """Put examples of similar length into the same batch. Of little use here, as padding is never computed."""
+    learning_rate: float = 5e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.0
+    """AdamW decay of all weights except biases and norms."""
+    adam_beta1: float = 0.9
+    """AdamW decay rate of the first moment."""
+    adam_beta2: float = 0.999
+    """AdamW decay rate of the second moment."""
+    adam_epsilon: float = 1e-8
+    """AdamW epsilon."""
+    max_grad_norm: float = 1.0
+    """Largest L2 norm of the gradient; 0: no clipping."""
+    optim: str = "adamw_torch_fused"
+    """Optimizer: adamw_torch_fused or adamw_torch."""
+    lr_scheduler_type: str = "linear"
+    """Learning-rate schedule: linear, cosine, constant or constant_with_warmup."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+    warmup_ratio: float = 0.0
+    """The same as a share of all steps; used when warmup_steps is 0."""
+    precision: str = "auto"
+    """Number format of matrix products: auto (bf16 where the hardware has it, else fp32), fp32, bf16 or fp16."""
+    bf16: bool = False
+    """The same as precision="bf16"."""
+    fp16: bool = False
+    """The same as precision="fp16" (GPUs; a CPU takes "auto" instead and says so)."""
+    eval_strategy: str = "no"
+    """When to evaluate: "no", every eval_steps ("steps") or after each epoch ("epoch")."""
+    eval_steps: int | None = None
+    """Optimizer steps between evaluations under "steps"; None: logging_steps."""
+    logging_strategy: str = "steps"
+    """When to log the training loss: "no", "steps" or "epoch"."""
+    logging_steps: int = 500
+    """Optimizer steps between two log lines; the loss is the mean over them."""
+    logging_first_step: bool = False
+    """Also log the first step."""
+    save_strategy: str = "steps"
+    """When to write a checkpoint: "no", every save_steps ("steps") or after each epoch ("epoch")."""
+    save_steps: int = 500
+    """Optimizer steps between checkpoints under "steps"."""
+    save_total_limit: int | None = None
+    """Newest checkpoints that are kept, beside the best one; None: all."""
+    load_best_model_at_end: bool = False
+    """End with the weights of the best evaluation; a checkpoint is then saved whenever an evaluation is the best so far."""
+    metric_for_best_model: str | None = None
+    """Metric that judges it, with or without "eval_"; None: the loss."""
+    greater_is_better: bool | None = None
+    """Whether a larger metric is better; None: unless the metric is a loss."""
+    seed: int = 42
+    """Seed of weights, dropout and data order."""
+    data_seed: int | None = None
+    """Seed of the data order alone; None: seed."""
+    dataloader_drop_last: bool = False
+    """Leave out the last batch of an epoch when it is not full."""
+    resume_from_checkpoint: str | None = None
+    """Checkpoint folder to continue from, or "True" for the newest valid one in output_dir."""
+    label_names: list[str] | None = None
+    """Columns that hold labels; None: label, labels, label_ids."""
+    use_cpu: bool = False
+    """Stay on the CPU even where there is a GPU."""
+    disable_tqdm: bool = False
+    """No progress bar."""
+    report_to: list[str] | None = None
+    """Trackers: "tensorboard" (extra `trackers`), "none". metrics.jsonl and curves are always written."""
+    run_name: str | None = None
+    """Name of the run in trackers."""
+
+    draw_curves: bool = True
+    """Draw curves.png and curves.svg when training ends."""
+
+    def __post_init__(self) -> None:
+        self.output_dir = str(self.output_dir)
+        for name in ("eval_strategy", "logging_strategy", "save_strategy"):
+            value = str(getattr(getattr(self, name), "value", getattr(self, name)))
+            value = {"False": "no", "step": "steps"}.get(value, value)
+            setattr(self, name, value)
+            _one_of(name, value, STRATEGIES)
+        self.lr_scheduler_type = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
+        _one_of("lr_scheduler_type", self.lr_scheduler_type, tuple(SCHEDULES))
+        _one_of("optim", self.optim, OPTIMIZERS)
+        _one_of("precision", self.precision, (*PRECISIONS, "no"))
+        if self.bf16 and self.fp16:
+            raise ArgumentError("bf16=True and fp16=True contradict each other; give one, or precision='auto'")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps",
+                     "save_steps", "eval_max_tokens"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name}={getattr(self, name)} must be 1 or more")
+        for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "max_tokens_per_batch", "num_train_epochs"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(f"{name}={getattr(self, name)} must not be negative")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise ArgumentError(f"warmup_ratio={self.warmup_ratio} must lie in 0..1")
+        if self.max_steps <= 0 and self.num_train_epochs == 0:
+            raise ArgumentError("num_train_epochs=0 and no max_steps: there is nothing to train")
+        if self.eval_steps is not None and self.eval_steps < 1:
+            raise ArgumentError(f"eval_steps={self.eval_steps} must be 1 or more")
+        if self.save_total_limit is not None and self.save_total_limit < 1:
+            raise ArgumentError(f"save_total_limit={self.save_total_limit} must be 1 or more; use save_strategy='no' to keep none")
+        if isinstance(self.report_to, str):
+            self.report_to = [self.report_to]
+        if self.load_best_model_at_end and self.eval_strategy == "no":
+            raise ArgumentError("load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'")
+
+    @property
+    def chosen_precision(self) -> str:
+        """What `precision`, `bf16` and `fp16` say together."""
+        return "bf16" if self.bf16 else "fp16" if self.fp16 else self.precision
+
+    @property
+    def best_metric(self) -> str:
+        """Key of the metric that judges checkpoints, with "eval_"."""
+        name = self.metric_for_best_model or "loss"
+        return name if name.startswith("eval_") else f"eval_{name}"
+
+    @property
+    def best_is_greatest(self) -> bool:
+        """Whether larger values of `best_metric` are better."""
+        return not self.best_metric.endswith("loss") if self.greater_is_better is None else self.greater_is_better
+
+    def warmup(self, total: int) -> int:
+        """Warm-up steps of a training of `total` steps."""
+        return self.warmup_steps or math.ceil(total * self.warmup_ratio)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ArgumentError(f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
+
+
+def _accept_old_spellings() -> None:
+    """Let the constructor take old names, say which arguments have no effect, and name the nearest of an unknown one."""
+    plain = TrainingArguments.__init__
+    known = [f.name for f in dataclasses.fields(TrainingArguments)]
+
+    @functools.wraps(plain)
+    def init(self: TrainingArguments, *args: Any, **given: Any) -> None:
+        given = modern("TrainingArguments", given)
+        for name in _LATER:
+            if given.pop(name, None):
+                raise ArgumentError(f"TrainingArguments: {name} is not supported in this version; leave it out")
+        for name in _WITHOUT_EFFECT:
+            if given.pop(name, None) is not None:
+                say_once(f"TrainingArguments: {name} has no effect here")
+        for name in given:
+            if name not in known:
+                near = nearest(name, [*known, *ALIASES["TrainingArguments"]])
+                raise ArgumentError(f"TrainingArguments has no argument {name!r}{near}")
+        plain(self, *args, **given)
+
+    TrainingArguments.__init__ = init  # type: ignore[method-assign]
+
+
+_accept_old_spellings()

@@ -1,0 +1,141 @@
+"""Evaluation and prediction as a stream: each sample exactly once, longest first, in batches of a token budget.
+
+N samples, C outputs. What is kept of a batch is what the consumer asks for: logits for `predict`, or nothing but the counts of a
+metric. Results carry the number of their sample, so that order and batching never show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unpad.batch import PackedBatch
+from unpad.data.sampler import token_budget_batches
+from unpad.data.tokens import TokenStore
+from unpad.engine.accelerator import move
+from unpad.errors import DataError
+from unpad.train.feed import accepted_by, label_count, len_of
+
+
+class EvalPrediction(NamedTuple):
+    """What `compute_metrics` receives."""
+
+    predictions: Any
+    label_ids: Any
+
+
+class PredictionOutput(NamedTuple):
+    """What `Trainer.predict` returns: logits [N, C] in the order of the data set, labels [N] or None, metrics."""
+
+    predictions: Any
+    label_ids: Any
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers for one batch: the samples' numbers, logits [B, ...] on the device, labels, loss sum and count."""
+
+    rows: np.ndarray
+    logits: Tensor
+    labels: Tensor | None
+    loss_sum: Tensor | None
+    count: int
+
+
+def answer_packed(model: nn.Module, store: TokenStore, max_tokens: int, device: torch.device) -> Iterator[Answers]:
+    """Answers of a native model, in batches of at most `max_tokens` tokens of similar lengths."""
+    for rows in token_budget_batches(store.lengths, max_tokens):
+        batch = store.pack(rows).to(device)
+        output = model(batch)
+        yield Answers(np.asarray(batch.sample_ids), output["logits"], batch.labels, output.loss_sum, output.loss_count)
+
+
+def answer_collated(model: nn.Module, dataset: Any, collator: Callable[[list[Any]], Any], size: int, device: torch.device) -> Iterator[Answers]:
+    """Answers of any model, in batches of `size` rows through the caller's collator."""
+    keep = accepted_by(model)
+    for start in range(0, len_of(dataset), size):
+        rows = np.arange(start, min(start + size, len(dataset)))
+        batch = collator([dataset[int(row)] for row in rows])
+        if isinstance(batch, PackedBatch):
+            batch = batch.to(device)
+            labels, output = batch.labels, model(batch)
+            rows = rows[np.asarray(batch.order)]
+        else:
+            batch = move(batch, device)
+            labels = batch.get("labels")
+            output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
+        fields = dict(output) if hasattr(output, "keys") else dict(zip(("loss", "logits") if labels is not None else ("logits",), output, strict=False))
+        logits = fields.get("logits")
+        if logits is None:
+            raise DataError(f"the model's output has no logits to evaluate; it has {', '.join(fields)}")
+        count = label_count(labels, len(rows))
+        loss = fields.get("loss")
+        yield Answers(rows, logits, labels, None if loss is None else loss * count, count)
+
+
+def evaluate(answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool) -> PredictionOutput:
+    """Consume `answers` for `size` samples.
+
+    `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
+    `add_batch`, `compute`) that sees one reduced batch at a time. Logits are kept only when a function or `keep_logits` asks.
+    """
+    streaming = hasattr(compute_metrics, "add_batch")
+    keep = keep_logits or (compute_metrics is not None and not streaming)
+    started = time.perf_counter()
+    kept: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    loss_sum, loss_count, batches = 0.0, 0, 0
+    with torch.inference_mode():
+        for answer in answers:
+            batches += 1
+            if answer.loss_sum is not None:
+                loss_sum += float(answer.loss_sum)
+                loss_count += answer.count
+            if streaming and answer.labels is not None:
+                compute_metrics.add_batch(
+                    predictions=compute_metrics.reduce(answer.logits).cpu().numpy(), references=answer.labels.cpu().numpy()
+                )
+            if keep:
+                rows.append(answer.rows)
+                kept.append(answer.logits.float().cpu().numpy())
+                if answer.labels is not None:
+                    labels.append(answer.labels.cpu().numpy())
+    seconds = time.perf_counter() - started
+    metrics: dict[str, float] = {}
+    if loss_count:
+        metrics["loss"] = loss_sum / loss_count
+    predictions = _in_order(kept, rows, size) if keep else None
+    label_ids = _in_order(labels, rows, size) if labels else None
+    if streaming and loss_count:
+        metrics.update(compute_metrics.compute())
+    elif compute_metrics is not None and not streaming and label_ids is not None:
+        metrics.update(compute_metrics(EvalPrediction(predictions, label_ids)))
+    metrics.update({"runtime": round(seconds, 4), "samples_per_second": round(size / seconds, 3), "steps_per_second": round(batches / seconds, 3)})
+    named = {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": _number(v) for k, v in metrics.items()}
+    return PredictionOutput(predictions, label_ids, named)
+
+
+def _in_order(parts: list[np.ndarray], rows: list[np.ndarray], size: int) -> np.ndarray:
+    if len({part.shape[1:] for part in parts}) > 1:  # a collator's own padding differs from batch to batch: pad to the longest
+        widest = max(part.shape[1] for part in parts)
+        fill = -100
+        parts = [np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill) for p in parts]
+    out = np.empty((size, *parts[0].shape[1:]), dtype=parts[0].dtype)
+    seen = np.zeros(size, dtype=np.int64)
+    for part, places in zip(parts, rows, strict=True):
+        out[places] = part
+        seen[places] += 1
+    assert (seen == 1).all(), "every sample counts exactly once"
+    return out
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, (np.generic, Tensor)) and value.ndim == 0 else value

@@ -1,0 +1,127 @@
+"""The folder of a run: its history file, its checkpoints, and what becomes of an earlier run that is found there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unpad.checkpoint.files import append_line, atomic_write, checkpoints, newest_valid, prune, recover, staged_folder, verify
+from unpad.engine.accelerator import Accelerator
+from unpad.engine.state import read_tree, write_tree
+from unpad.errors import CheckpointError, TrainingError, listing
+from unpad.notices import say
+from unpad.train.arguments import TrainingArguments
+from unpad.train.callbacks import TrainerCallback
+from unpad.train.state import TrainerState
+
+HISTORY = "metrics.jsonl"
+STATE = "training_state"
+
+
+class RunFolder:
+    """Reads and writes everything below `output_dir` during training."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    # -- start
+
+    def begin(self, overwrite: bool) -> None:
+        """Make the folder ready for a new run: an earlier run's files are removed on `overwrite`, else moved aside."""
+        self._make()
+        earlier = [*checkpoints(self.path), *(p for p in (self.path / HISTORY,) if p.exists())]
+        if earlier and overwrite:
+            for path in earlier:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            say(f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)")
+        elif earlier:
+            number = 1
+            while (aside := self.path / f"earlier-{number}").exists():
+                number += 1
+            aside.mkdir()
+            for path in earlier:
+                path.rename(aside / path.name)
+            say(f"{self.path} holds an earlier run: moved to {aside}; continue it with resume_from_checkpoint={str(aside)!r}")
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            recover(self.path)
+        except OSError as error:
+            raise CheckpointError(f"output_dir {self.path} cannot be used ({error.strerror}); choose a folder that can be written") from None
+
+    def find(self, resume: str | Path | bool) -> Path | None:
+        """The checkpoint to continue from: the given folder, the newest valid one below a given run folder, or (True) below this.
+
+        None when this run has no checkpoint yet. Raises CheckpointError when a given folder is damaged or none.
+        """
+        self._make()
+        if resume is True or str(resume).lower() == "true":
+            found = newest_valid(self.path)
+            if found is None and checkpoints(self.path):
+                raise CheckpointError(f"{self.path}: every checkpoint is damaged; start anew with overwrite_output_dir=True")
+            if found is None:
+                say(f"{self.path} has no checkpoint yet: starting at step 0")
+            return found
+        given = Path(resume)
+        if given.is_dir() and (given / f"{STATE}.json").is_file():
+            if problems := verify(given):
+                raise CheckpointError(f"{given} is damaged ({listing(problems, 2)}); use resume_from_checkpoint=True for the newest valid one")
+            return given
+        if given.is_dir() and checkpoints(given):
+            return newest_valid(given)
+        raise CheckpointError(f"resume_from_checkpoint={str(given)!r} is not a checkpoint of a training run; give a folder checkpoint-<step>, a run folder, or True")
+
+    # -- history
+
+    def rewrite_history(self, history: Sequence[dict[str, Any]]) -> None:
+        """Set the history file to exactly `history`: lines after the checkpoint that a run continues from did not happen."""
+        atomic_write(self.path / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record, durably."""
+        append_line(self.path / HISTORY, json.dumps(record))
+
+    # -- checkpoints
+
+    def save(self, step: int, save_model: Any, engine: Accelerator, state: TrainerState, callbacks: Sequence[TrainerCallback], args: TrainingArguments) -> Path:
+        """Write `checkpoint-<step>`: weights, engine state, position, history and callbacks; then drop what exceeds the limit."""
+        final = self.path / f"checkpoint-{step}"
+        with staged_folder(final) as staging:
+            save_model(staging)
+            tree = {
+                "engine": engine.state(),
+                "trainer": dataclasses.asdict(state),
+                "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
+            }
+            write_tree(staging, STATE, tree)
+            (staging / "training_args.json").write_text(args.to_json(), encoding="utf-8")
+        if args.save_total_limit is not None:
+            best = [Path(state.best_model_checkpoint)] if state.best_model_checkpoint else []
+            prune(self.path, args.save_total_limit, protect=best)
+        return final
+
+    def load(self, folder: Path, engine: Accelerator, fresh: TrainerState, callbacks: Sequence[TrainerCallback]) -> TrainerState:
+        """Set engine and callbacks to the state in `folder` and return the run's position.
+
+        `fresh` is the state that this run would start with: the checkpoint must be of the same data and recipe, else
+        TrainingError names what differs.
+        """
+        tree = read_tree(folder, STATE)
+        state = TrainerState(**tree["trainer"])
+        if state.fingerprint != fresh.fingerprint:
+            raise TrainingError(f"{folder} is of a run on other training data; give the same data, or start a new run in another output_dir")
+        differing = [f"{k}: {state.recipe.get(k)!r} there, {v!r} here" for k, v in fresh.recipe.items() if state.recipe.get(k) != v]
+        if differing:
+            raise TrainingError(f"{folder} is of another run ({listing(differing, 3)}); give the same arguments, or another output_dir")
+        engine.restore(tree["engine"])
+        saved = dict((name, value) for name, value in tree["callbacks"])
+        for callback in callbacks:
+            if type(callback).__name__ in saved:
+                callback.load_state_dict(saved[type(callback).__name__])
+        state.max_steps = fresh.max_steps
+        return state

@@ -1,0 +1,382 @@
+"""The Trainer: fine-tunes, evaluates and predicts with any model whose forward returns a loss; native models without padding.
+
+It owns no arithmetic of its own: batches come from `feed`, steps and precision from the Accelerator, evaluation from
+`evaluate`, files from `RunFolder`. What is written here is the order of events.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unpad.checkpoint.files import verify
+from unpad.compat import ALIASES, modern
+from unpad.data.collators import DataCollatorWithPadding, PackingCollator, default_data_collator
+from unpad.data.tokens import TokenStore
+from unpad.engine.accelerator import Accelerator, move
+from unpad.engine.optim import PreparedOptimizer, adamw
+from unpad.engine.schedules import get_scheduler
+from unpad.engine.state import read_tree, set_seed, write_tree
+from unpad.errors import ArgumentError, CheckpointError, DataError, TrainingError, listing, nearest
+from unpad.notices import say
+from unpad.train.arguments import TrainingArguments
+from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
+from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate
+from unpad.train.feed import Feed, Micro, collated_feed, len_of, packed_feed
+from unpad.train.run_folder import HISTORY, RunFolder
+from unpad.train.state import TrainerControl, TrainerState
+
+RECIPE = (
+    "per_device_train_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch", "group_by_length", "learning_rate", "weight_decay",
+    "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "optim", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "seed",
+    "data_seed", "dataloader_drop_last",
+)  # fmt: skip
+"""Arguments that decide what step k computes. Others (evaluation, logging, saving) may change between resumes."""
+
+
+class TrainOutput(NamedTuple):
+    """What `Trainer.train` returns."""
+
+    global_step: int
+    training_loss: float
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """Trains `model` on `train_dataset` by `args`.
+
+    Arguments: `model` (native or any `nn.Module` whose forward returns a loss), `args`, `data_collator`, `train_dataset` and
+    `eval_dataset` (tokenized `datasets.Dataset` with input_ids and labels, or anything with rows), `processing_class` (the tokenizer,
+    saved with the model), `model_init` (makes the model instead of `model`), `compute_metrics` (a function of `EvalPrediction`, or a
+    streaming metric), `callbacks`, `optimizers` (optimizer, schedule; None: made from `args`), `preprocess_logits_for_metrics`.
+    Raises DataError before the first step when a row does not fit the model.
+    """
+
+    def __init__(
+        self, model: nn.Module | None = None, args: TrainingArguments | None = None, data_collator: Callable[[Any], Any] | None = None,
+        train_dataset: Any = None, eval_dataset: Any = None, processing_class: Any = None, model_init: Callable[[], nn.Module] | None = None,
+        compute_metrics: Any = None, callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+        optimizers: tuple[Any, Any] = (None, None), preprocess_logits_for_metrics: Callable[[Tensor, Any], Tensor] | None = None, **old: Any,
+    ) -> None:  # fmt: skip
+        old = modern("Trainer", old)
+        processing_class = old.pop("processing_class", processing_class)
+        if old:
+            known = ["model", "args", "data_collator", "train_dataset", "eval_dataset", "processing_class", "compute_metrics", "callbacks", "optimizers"]
+            name = next(iter(old))
+            raise ArgumentError(f"Trainer has no argument {name!r}{nearest(name, [*known, *ALIASES['Trainer']])}")
+        self.args = args or TrainingArguments()
+        if model is None and model_init is None:
+            raise ArgumentError("Trainer needs a model= or model_init=")
+        set_seed(self.args.seed)
+        self.model: Any = model if model is not None else model_init()  # type: ignore[misc]
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.processing_class, self.data_collator, self.compute_metrics = processing_class, data_collator, compute_metrics
+        self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
+        self._given_optimizer, self._given_scheduler = optimizers
+        self.callbacks = [c() if isinstance(c, type) else c for c in callbacks or []]
+        self.callbacks += [TRACKERS[name]() for name in self.args.report_to or [] if name in TRACKERS]
+        if not self.args.disable_tqdm:
+            self.callbacks.append(ProgressCallback())
+        self.state, self.control = TrainerState(), TrainerControl()
+        self.accelerator = Accelerator(
+            self.args.chosen_precision, device="cpu" if self.args.use_cpu else None
+        )
+        self.model = self.accelerator.prepare(self.model)
+        self.folder = RunFolder(self.args.output_dir)
+        self._stores: dict[int, tuple[Any, TokenStore]] = {}
+
+    # -- data
+
+    @property
+    def _native(self) -> bool:
+        return hasattr(self.model, "row_embeddings")
+
+    def _packs(self) -> bool:
+        """Whether batches go to the model without padding: it is native, and the collator (if any) can pack."""
+        return self._native and (self.data_collator is None or isinstance(self.data_collator, (DataCollatorWithPadding, PackingCollator)))
+
+    def _collator(self) -> Callable[[Any], Any]:
+        if self.data_collator is not None:
+            return self.data_collator
+        return default_data_collator if self.processing_class is None else DataCollatorWithPadding(self.processing_class)
+
+    def _store(self, dataset: Any, split: str) -> TokenStore:
+        known = self._stores.get(id(dataset))
+        if known is not None and known[0] is dataset:
+            return known[1]
+        store = TokenStore.from_dataset(dataset, split=split)
+        config = self.model.config
+        labels = config.num_labels if self.model.head_name == "sequence-classification" else None
+        store.check(config.vocab_size, config.max_positions, labels, split=split)
+        if store.dropped:
+            say(f"{split}: the model reads {listing(store.kept)}; not used: {listing(store.dropped)}")
+        self._stores[id(dataset)] = (dataset, store)
+        return store
+
+    def _feed(self) -> Feed:
+        if self.train_dataset is None:
+            raise ArgumentError("Trainer.train() needs a train_dataset=")
+        len_of(self.train_dataset)
+        if not self._packs():
+            return collated_feed(self.train_dataset, self._collator(), self.model, self.args)
+        store = self._store(self.train_dataset, "train")
+        if store.labels is None and self.model.head_name != "base":
+            raise DataError("the training data have no labels; they need a column 'label' or 'labels'")
+        return packed_feed(store, self.args)
+
+    # -- training
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None) -> TrainOutput:
+        """Train to the end and return (global_step, training_loss, metrics).
+
+        `resume_from_checkpoint`: True continues from the newest valid checkpoint in `output_dir` (or starts when there is none),
+        a path from that one; the result is bit for bit that of an uninterrupted run. Raises TrainingError when the loss is not
+        finite (names the rows), CheckpointError for damaged checkpoints or a full disk.
+        """
+        args = self.args
+        resume = resume_from_checkpoint if resume_from_checkpoint is not None else args.resume_from_checkpoint
+        feed = self._feed()
+        total = args.max_steps if args.max_steps > 0 else feed.total_steps(args.num_train_epochs)
+        optimizer, scheduler = self._optimizer_and_schedule(total)
+        recipe = {name: getattr(args, name) for name in RECIPE} | {"max_steps": total, "precision": self.accelerator.precision.name}
+        self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
+        self.control = TrainerControl()
+        found = self.folder.find(resume) if resume else None
+        if found is None:
+            self.folder.begin(args.overwrite_output_dir) if not resume else None
+            set_seed(args.seed)
+        else:
+            self._load_model(found)
+            self.state = self.folder.load(found, self.accelerator, self.state, self.callbacks)
+            say(f"continuing from {found} at step {self.state.global_step} of {total}")
+        self.folder.rewrite_history(self.state.log_history)
+        started, first = time.perf_counter(), self.state.global_step
+        self._call("on_train_begin")
+        self._run(feed, optimizer, scheduler)
+        seconds = time.perf_counter() - started
+        self._load_best()
+        steps = self.state.global_step - first
+        loss = self.state.total_loss / max(self.state.global_step, 1)
+        metrics = {
+            "train_runtime": round(seconds, 4),
+            "train_samples_per_second": round(feed.rows * (self.state.epoch - feed.place(first)[0]) / seconds, 3) if steps else 0.0,
+            "train_steps_per_second": round(steps / seconds, 3),
+            "train_tokens_per_second": round(self.state.tokens / seconds, 1) if first == 0 else 0.0,
+            "train_loss": loss,
+            "epoch": round(self.state.epoch, 4),
+        }
+        self._log(metrics)
+        self._call("on_train_end")
+        if args.draw_curves:
+            self.draw_curves()
+        self.accelerator._optimizers.clear()
+        self.accelerator._schedulers.clear()
+        return TrainOutput(self.state.global_step, loss, metrics)
+
+    def _optimizer_and_schedule(self, total: int) -> tuple[PreparedOptimizer, Any]:
+        args = self.args
+        self.accelerator._optimizers.clear()
+        self.accelerator._schedulers.clear()
+        given = self._given_optimizer
+        plain = adamw(self.model, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon, args.weight_decay, args.optim) if given is None else given
+        schedule = self._given_scheduler or get_scheduler(args.lr_scheduler_type, plain, args.warmup(total), total)
+        return self.accelerator.prepare(plain, schedule)
+
+    def _run(self, feed: Feed, optimizer: PreparedOptimizer, scheduler: Any) -> None:
+        state, control, args = self.state, self.control, self.args
+        pending: list[tuple[int, Tensor]] = []
+        eager = self.accelerator.device.type == "cpu"
+        self.model.train()
+        optimizer.zero_grad()
+        while state.global_step < state.max_steps and not control.should_training_stop:
+            epoch, k = feed.place(state.global_step)
+            in_epoch = feed.steps(epoch)
+            if k == 0:
+                self._call("on_epoch_begin")
+            micros = feed.step(state.global_step)
+            loss = self._forward_backward(micros)
+            norm = optimizer.clipped_step(args.max_grad_norm)
+            learning_rate = scheduler.get_last_lr()[0]
+            scheduler.step()
+            optimizer.zero_grad()
+            pending.append((state.global_step, loss))
+            state.global_step += 1
+            state.epoch = epoch + (k + 1) / in_epoch
+            state.tokens += sum(micro.tokens for micro in micros)
+            self._decide(epoch_ends=k + 1 == in_epoch)
+            if eager or len(pending) >= 20 or control.should_log or control.should_evaluate or control.should_save:
+                self._settle(pending, feed)
+            self._call("on_step_end", loss=loss, learning_rate=learning_rate)
+            self._act(norm, learning_rate)
+            if k + 1 == in_epoch:
+                self._call("on_epoch_end")
+        self._settle(pending, feed)
+
+    def _forward_backward(self, micros: list[Micro]) -> Tensor:
+        """Gradients of the mean loss over the whole global batch; returns that mean, on the device."""
+        count = max(sum(micro.count for micro in micros), 1)
+        total: Tensor | None = None
+        for micro in micros:
+            batch = move(micro.batch, self.accelerator.device)
+            output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
+            loss_sum = getattr(output, "loss_sum", None)
+            share = loss_sum / count if loss_sum is not None else _loss_of(output) * (micro.count / count)
+            self.accelerator.backward_raw(share)
+            total = share.detach() if total is None else total + share.detach()
+        assert total is not None
+        return total
+
+    def _settle(self, pending: list[tuple[int, Tensor]], feed: Feed) -> None:
+        """Move losses from the device into the state, one by one, and stop at the first that is not finite."""
+        for step, loss in pending:
+            value = float(loss)
+            if not math.isfinite(value):
+                rows = [int(row) for part in feed.rows_of(step) for row in part]
+                raise TrainingError(
+                    f"the loss is {value} at step {step + 1} (rows {listing(rows)} of the training data); lower learning_rate "
+                    f"(now {self.args.learning_rate:g}), look at these rows, or set precision='fp32'. Checkpoints before it are unharmed"
+                )
+            self.state.loss_sum += value
+            self.state.loss_count += 1
+            self.state.total_loss += value
+        pending.clear()
+
+    def _decide(self, epoch_ends: bool) -> None:
+        """Set the control flags that the strategies ask for at this step."""
+        args, step, control = self.args, self.state.global_step, self.control
+        last = step >= self.state.max_steps
+
+        def due(strategy: str, every: int) -> bool:
+            return (strategy == "steps" and step % every == 0) or (strategy == "epoch" and (epoch_ends or last))
+
+        control.should_log = due(args.logging_strategy, args.logging_steps) or (args.logging_first_step and step == 1)
+        control.should_evaluate = self.eval_dataset is not None and due(args.eval_strategy, args.eval_steps or args.logging_steps)
+        control.should_save = due(args.save_strategy, args.save_steps) or (last and args.save_strategy == "steps")
+
+    def _act(self, norm: Tensor, learning_rate: float) -> None:
+        state, control = self.state, self.control
+        if control.should_log and state.loss_count:
+            self._log({"loss": state.loss_sum / state.loss_count, "grad_norm": float(norm), "learning_rate": learning_rate, "epoch": round(state.epoch, 4)})
+            state.loss_sum, state.loss_count = 0.0, 0
+        if control.should_evaluate:
+            metrics = self.evaluate()
+            self.model.train()
+            control.should_save |= self._note_best(metrics) and self.args.load_best_model_at_end
+        if control.should_save:
+            self._save_checkpoint()
+
+    def _note_best(self, metrics: dict[str, float]) -> bool:
+        """Remember the evaluation when it is the best so far."""
+        name = self.args.best_metric
+        if name not in metrics:
+            if self.args.metric_for_best_model is None and not self.args.load_best_model_at_end:
+                return False
+            raise ArgumentError(f"metric_for_best_model={name!r} is not among the metrics of the evaluation: {listing(metrics)}")
+        value, best = metrics[name], self.state.best_metric
+        if best is not None and not (value > best if self.args.best_is_greatest else value < best):
+            return False
+        self.state.best_metric, self.state.best_step = value, self.state.global_step
+        if self.args.load_best_model_at_end:
+            self.state.best_model_checkpoint = str(self.folder.path / f"checkpoint-{self.state.global_step}")
+        return True
+
+    def _save_checkpoint(self) -> None:
+        self.folder.save(self.state.global_step, self._save_model, self.accelerator, self.state, self.callbacks, self.args)
+        self._call("on_save")
+
+    def _log(self, record: dict[str, Any]) -> None:
+        record = {**record, "step": self.state.global_step}
+        self.state.log_history.append(record)
+        self.folder.log(record)
+        self._call("on_log", logs=record)
+
+    def _call(self, event: str, **details: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self.args, self.state, self.control, model=self.model, **details)
+
+    def _load_best(self) -> None:
+        best = self.state.best_model_checkpoint
+        if self.args.load_best_model_at_end and best is not None:
+            if problems := verify(Path(best)):
+                raise CheckpointError(f"the best checkpoint {best} is damaged ({listing(problems, 2)}); the model keeps its last weights")
+            self._load_model(Path(best))
+            say(f"loaded the best weights: step {self.state.best_step}, {self.args.best_metric} {self.state.best_metric:.4f}")
+
+    # -- evaluation
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Loss and metrics on `eval_dataset` (default: the trainer's), keys prefixed; logged and part of the history."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ArgumentError("evaluate() needs an eval_dataset=, here or in the Trainer")
+        metrics = self._answers(dataset, metric_key_prefix, keep_logits=False).metrics
+        if self.state.global_step:
+            metrics["epoch"] = round(self.state.epoch, 4)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self._log(metrics)
+        self._call("on_evaluate", metrics=metrics)
+        return metrics
+
+    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Logits [N, C] in the order of `test_dataset`, its labels (None where it has none) and metrics."""
+        return self._answers(test_dataset, metric_key_prefix, keep_logits=True)
+
+    def _answers(self, dataset: Any, prefix: str, keep_logits: bool) -> PredictionOutput:
+        size = len_of(dataset)
+        self.model.eval()
+        device = self.accelerator.device
+        if self._packs():
+            answers = answer_packed(self.model, self._store(dataset, prefix), self.args.eval_max_tokens, device)
+        else:
+            answers = answer_collated(self.model, dataset, self._collator(), self.args.per_device_eval_batch_size, device)
+        return evaluate(answers, size, prefix, self.compute_metrics, keep_logits)
+
+    # -- files
+
+    def save_model(self, output_dir: str | Path | None = None) -> None:
+        """Write the model (and tokenizer) to `output_dir`, by default the run's folder, for `from_pretrained`."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_model(folder)
+
+    def _save_model(self, folder: Path) -> None:
+        if hasattr(self.model, "save_pretrained"):
+            self.model.save_pretrained(folder)
+        else:
+            write_tree(folder, "model_state", dict(self.model.state_dict()))
+        if hasattr(self.processing_class, "save_pretrained"):
+            self.processing_class.save_pretrained(folder)
+
+    def _load_model(self, folder: Path) -> None:
+        if self._native:
+            self.model.load_weights(folder)
+        elif (folder / "model_state.json").is_file():
+            self.model.load_state_dict(read_tree(folder, "model_state"))
+        else:
+            from safetensors.torch import load_model
+
+            load_model(self.model, str(folder / "model.safetensors"))
+
+    def draw_curves(self) -> list[Path]:
+        """Draw curves.png and curves.svg from the run's history and say the diagnosis."""
+        from unpad.train.curves import diagnose, draw, read_history
+
+        history = read_history(self.folder.path / HISTORY)
+        files = draw(history, self.folder.path, best_step=self.state.best_step, best_metric=self.args.best_metric)
+        say(f"curves: {files[0]}. {diagnose(history).paragraph}")
+        return files
+
+
+def _loss_of(output: Any) -> Tensor:
+    loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
+    if loss is None and isinstance(output, (tuple, list)):
+        loss = output[0]
+    if not isinstance(loss, Tensor) or loss.dim():
+        raise TrainingError("the model returned no loss; do its inputs include labels? (a column 'label' or 'labels')")
+    return loss
