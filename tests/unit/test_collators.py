@@ -118,11 +118,9 @@ def test_labels_get_one_name_and_the_same_type_as_in_transformers(tokenizer, fea
 
 
 def test_the_collator_leaves_the_state_of_the_tokenizer_alone(tokenizer, features):
-    before = dict(tokenizer.deprecation_warnings)
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = False
     DataCollatorWithPadding(tokenizer)(features)
-    assert {k: v for k, v in tokenizer.deprecation_warnings.items() if v} == {
-        k: v for k, v in before.items() if v
-    }
+    assert tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] is False
 
 
 @given(st.data())

@@ -112,25 +112,25 @@ def test_position_counts_batches_through_the_epochs(arguments, step):
     assert sampler.position(step) == next(itertools.islice(walked, step, None))
 
 
-@given(st.integers(1, 300), st.integers(1, 20), st.booleans(), st.booleans())
-def test_drop_last_leaves_only_full_batches(size, batch_size, shuffle, group):
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 9))
+def test_drop_last_leaves_only_full_batches(size, batch_size, epoch):
     if size < batch_size:
         with pytest.raises(ArgumentError, match="leaves no batch"):
             BatchSampler(size, batch_size, seed=1, drop_last=True)
         return
-    sampler = BatchSampler(
-        size,
-        batch_size,
-        seed=1,
-        drop_last=True,
-        shuffle=shuffle,
-        group_by_length=group,
-        lengths=np.arange(size),
-    )
-    batches = list(sampler.epoch(0))
-    assert len(batches) == size // batch_size
-    assert {len(b) for b in batches} == {batch_size}
-    assert len(set(np.concatenate(batches))) == len(batches) * batch_size
+    for shuffle, group in itertools.product([True, False], [True, False]):
+        options = {"shuffle": shuffle, "group_by_length": group, "lengths": np.arange(size)}
+        batches = list(BatchSampler(size, batch_size, seed=1, drop_last=True, **options).epoch(epoch))
+        assert len(batches) == size // batch_size
+        assert {len(b) for b in batches} == {batch_size}
+        assert len(set(np.concatenate(batches))) == len(batches) * batch_size
+
+
+def test_drop_last_does_not_always_drop_the_shortest_rows():
+    lengths = np.arange(11)
+    sampler = BatchSampler(11, 4, seed=1, drop_last=True, group_by_length=True, lengths=lengths)
+    seen = {int(row) for epoch in range(20) for batch in sampler.epoch(epoch) for row in batch}
+    assert seen == set(range(11))
 
 
 @pytest.mark.parametrize("mode", [{}, {"group_by_length": True}, {"max_tokens": 300}])

@@ -56,7 +56,9 @@ def _dispatch(given: list[str]) -> int:
         return 0
     command = given[0]
     if command not in COMMANDS:
-        raise ArgumentError(f"there is no command {command!r}{nearest(command, COMMANDS)} (commands: {', '.join(COMMANDS)})")
+        raise ArgumentError(
+            f"there is no command {command!r}{nearest(command, COMMANDS)} (commands: {', '.join(COMMANDS)})"
+        )
     return int(import_module(f"unpad.cli.{command}").run(given[1:]))
 
 

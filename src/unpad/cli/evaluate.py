@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unpad.cli._options import Command, options_of
-from unpad.errors import ArgumentError, DataError, listing, nearest
+from unpad.errors import ArgumentError, listing
 
 FILE = "evaluation.json"
 
@@ -59,18 +59,22 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     options = command().parse(argv)
     if options["model"] is None:
-        raise ArgumentError("unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id")
-    from unpad.cli.train import read_config
+        raise ArgumentError(
+            "unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id"
+        )
+    from unpad.cli._run import read_config
 
     kept = read_config(options["model"])
-    if options["task"] is None and "task" not in kept:
-        raise ArgumentError(f"unpad evaluate: {options['model']!r} has no config.yaml that names its task; give --task, e.g. text-classification")
-    if options["data"] is None and "data" not in kept:
-        raise ArgumentError(f"unpad evaluate: {options['model']!r} has no config.yaml that names its data; give --data")
+    missing = [f"--{name}" for name in ("task", "data") if options[name] is None and name not in kept]
+    if missing:
+        raise ArgumentError(
+            f"unpad evaluate: {options['model']!r} is not the folder of a run (there is no config.yaml in it); "
+            f"check the path, or give {' and '.join(missing)} for a model from elsewhere"
+        )
     return _evaluate(options, kept)
 
 
-def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any) -> dict[str, str | None]:
+def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any) -> dict[str, Any]:
     """The columns to use: those given, else those of the run where the data have them (another file may call them otherwise)."""
     names = {name for split in dataset.values() for name in split.column_names}
     chosen = {}
@@ -83,7 +87,7 @@ def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any
 def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     import tempfile
 
-    from unpad.models.auto import ModelClass
+    from unpad.models import auto
     from unpad.tasks import task as task_of
     from unpad.text.tokenizer import AutoTokenizer
     from unpad.train.arguments import TrainingArguments
@@ -94,11 +98,12 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     from datasets import DatasetDict
 
     raw = DatasetDict({"test": split})
-    model = ModelClass(f"the model of task {task.name}", task.head).from_pretrained(options["model"])
+    model = getattr(auto, task.auto_class).from_pretrained(options["model"])
     tokenizer = AutoTokenizer.from_pretrained(options["model"])
-    columns = task.columns(raw, **columns_of(options, kept, raw))
-    prepared = task.prepare(raw, tokenizer, columns, max_length=options["max_length"] or kept.get("max_length"))
-    data = _in_the_models_labels(prepared, model.config, name)
+    columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
+    longest = options["max_length"] or kept.get("max_length")
+    prepared = task.prepare(raw, tokenizer, columns, max_length=longest, label_names=_names(model.config))
+    data = prepared.data["test"]
     with tempfile.TemporaryDirectory() as scratch:  # the history of the run is not to be touched
         args = TrainingArguments(
             output_dir=scratch, eval_max_tokens=options["eval_max_tokens"], precision=options["precision"],
@@ -125,46 +130,29 @@ def _split(options: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, str]:
         return load_split(data, data_name, options["split"]), options["split"]
     from unpad.data.load import load_dataset
 
-    raw = load_dataset(data, data_name)
+    raw: Any = load_dataset(data, data_name)
     if len(raw) > 1 and "validation" not in raw:
-        raise ArgumentError(f"unpad evaluate: {data!r} has several splits; give --split, one of: {listing(raw)}")
+        raise ArgumentError(
+            f"unpad evaluate: {data!r} has several splits; give --split, one of: {listing(raw)}"
+        )
     only = "validation" if "validation" in raw else next(iter(raw))
     return raw[only], only
 
 
-def _in_the_models_labels(prepared: Any, config: Any, split: str) -> Any:
-    """The prepared rows with label ids as the model numbers them; the data may know fewer labels, or in another order."""
-    data, names, known = prepared.data["test"], prepared.label_names, config.label2id
-    if not names or list(names) == list(config.id2label.values())[: len(names)]:
-        return data
-    column = next((name for name in ("labels", "label") if name in data.column_names), None)
-    if column is None or any(name not in known for name in names):
-        odd = [name for name in names if name not in known]
-        if set(known) == {f"LABEL_{i}" for i in range(len(known))} and len(names) <= len(known):
-            return data  # the model has numbers for names: ids are all there is to go by
-        where = f"labels {listing(odd)} of {split!r}"
-        raise DataError(f"{where} are unknown to the model{nearest(str(odd[0]), known) if odd else ''}; it knows {listing(known)}")
-    ids = {i: known[name] for i, name in enumerate(names)}
-
-    def renumber(row: dict[str, Any]) -> dict[str, Any]:
-        value = row[column]
-        if not isinstance(value, list):
-            return {column: ids.get(value, value)}
-        moved = [0.0] * len(known)
-        for i, on in enumerate(value):
-            moved[ids[i]] = float(on)
-        return {column: moved}
-
-    return data.map(renumber, keep_in_memory=True, load_from_cache_file=False)
+def _names(config: Any) -> list[str] | None:
+    """The model's label names, by which the data's labels are numbered; None when it only has numbers."""
+    names = list(config.id2label.values())
+    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
-def _report(options: dict[str, Any], kept: dict[str, Any], split: str, rows: int, record: dict[str, float]) -> int:
+def _report(
+    options: dict[str, Any], kept: dict[str, Any], split: str, rows: int, record: dict[str, float]
+) -> int:
     from rich.console import Console
 
     from unpad import __version__
     from unpad.checkpoint.files import atomic_write, writing_to
-    from unpad.cli._report import metric_table
-    from unpad.cli.train import shown_metrics
+    from unpad.cli._report import metric_table, shown_metrics
 
     folder = Path(options["output_dir"] or (options["model"] if Path(options["model"]).is_dir() else "."))
     metrics = shown_metrics(record)

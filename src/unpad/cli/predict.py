@@ -57,14 +57,18 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     options = command().parse(argv)
     if options["model"] is None:
-        raise ArgumentError("unpad predict: --model is missing; give the folder of a run, of a model, or a Hub id")
+        raise ArgumentError(
+            "unpad predict: --model is missing; give the folder of a run, of a model, or a Hub id"
+        )
     if options["text"] is None and any(word in ("--text=null", "null") for word in argv):
         options["text"] = "null"  # the word, not the absence of one
     if (options["text"] is None) == (options["data"] is None):
-        raise ArgumentError('unpad predict: give either --text "..." (or --text - for standard input) or --data FILE')
+        raise ArgumentError(
+            'unpad predict: give either --text "..." (or --text - for standard input) or --data FILE'
+        )
     if options["top_k"] < 0:
         raise ArgumentError(f"unpad predict: top_k={options['top_k']} must be 1 or more, or 0 for all labels")
-    from unpad.cli.train import read_config
+    from unpad.cli._run import read_config
 
     kept = read_config(options["model"])
     task = options["task"] or kept.get("task") or "text-classification"
@@ -96,7 +100,9 @@ def _answers(pipe: Any, batches: Iterable[list[dict[str, str]]], top_k: int | No
         for row, answer in zip(rows, found, strict=True):
             if isinstance(answer, list) and top_k == 1:
                 answer = answer[0]
-            shown = {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
+            shown = (
+                {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
+            )
             yield json.dumps({**row, **shown}, ensure_ascii=False)
 
 
@@ -116,7 +122,9 @@ def _lines(stream: TextIO, pairs: bool) -> Iterator[list[dict[str, str]]]:
     for number, line in enumerate(stream, 1):
         text, tab, pair = line.rstrip("\r\n").partition("\t") if pairs else (line.rstrip("\r\n"), "", "")
         if pairs and not tab:
-            raise DataError(f"line {number} of standard input has no tab, but the model was trained on pairs; write TEXT<tab>SECOND TEXT")
+            raise DataError(
+                f"line {number} of standard input has no tab, but the model was trained on pairs; write TEXT<tab>SECOND TEXT"
+            )
         rows.append(_row(text, pair if tab else None))
         if len(rows) >= together:
             yield rows
@@ -132,21 +140,27 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
     from unpad.data.load import load_dataset
     from unpad.tasks import task as task_of
 
-    raw = load_dataset(options["data"], options["data_name"])
+    raw: Any = load_dataset(options["data"], options["data_name"])
     split = options["split"]
     if split is None and len(raw) > 1:
-        raise ArgumentError(f"unpad predict: {options['data']!r} has several splits; give --split, one of: {listing(raw)}")
+        raise ArgumentError(
+            f"unpad predict: {options['data']!r} has several splits; give --split, one of: {listing(raw)}"
+        )
     rows = load_split(options["data"], options["data_name"], split) if split else next(iter(raw.values()))
     chosen = columns_of(options, kept, {"": rows})
     if chosen["text"] is None:
         from datasets import DatasetDict
 
-        found = task_of(task).columns(DatasetDict({"test": rows}), text=None, text_pair=chosen["text_pair"], label=None)
+        found = task_of(task).columns(
+            DatasetDict({"test": rows}), text=None, text_pair=chosen["text_pair"], label=None
+        )
         chosen = {"text": found.text, "text_pair": found.text_pair}
     wanted = [name for name in (chosen["text"], chosen["text_pair"]) if name is not None]
     for name in wanted:
         if name not in rows.column_names:
-            raise DataError(f"{options['data']!r} has no column {name!r}; its columns are: {listing(rows.column_names)}")
+            raise DataError(
+                f"{options['data']!r} has no column {name!r}; its columns are: {listing(rows.column_names)}"
+            )
     return _in_batches(rows, wanted)
 
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unpad.cli._options import Command, options_of
-from unpad.errors import ArgumentError, TrainingError, listing
-from unpad.notices import say
+from unpad.cli._run import CONFIG, clear_other_run, refuse_other_run, say_how_to_continue, write_config
+from unpad.errors import listing
 from unpad.train.arguments import TrainingArguments
 
-CONFIG = "config.yaml"
-DEFAULTS: dict[str, Any] = {"output_dir": None, "eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 2, "logging_steps": None}
+DEFAULTS: dict[str, Any] = {
+    "output_dir": None,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "logging_steps": None,
+}
 """Where this command chooses another default than `TrainingArguments`."""
-_NOT_KEPT = ("resume", "overwrite_output_dir", "resume_from_checkpoint")
-"""Options that say how to start, not what the run is."""
 _LOGS_PER_EPOCH = 20
 _EXAMPLES = 4
 
@@ -85,7 +87,11 @@ def run(argv: Sequence[str]) -> int:
 
         options["output_dir"] = f"runs/{options['task']}-{slug(options['data'], options['data_name'])}"
     folder = Path(options["output_dir"])
-    if options["resume"] and not any(word.split("=")[0] == "--config" for word in argv) and (folder / CONFIG).is_file():
+    if (
+        options["resume"]
+        and not any(word.split("=")[0] == "--config" for word in argv)
+        and (folder / CONFIG).is_file()
+    ):
         options = line.parse([f"--config={folder / CONFIG}", *argv, f"--output_dir={folder}"])
     return _train(options, folder)
 
@@ -94,32 +100,40 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     from unpad.tasks import task as task_of
 
     task = task_of(options["task"])
+    options["task"] = task.name
     names = [f.name for f in dataclasses.fields(TrainingArguments)]
     plain = {name: options[name] for name in names if options[name] is not None}
-    args = TrainingArguments(**{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False})
+    args = TrainingArguments(
+        **{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False}
+    )
     if args.resume_from_checkpoint is None and not options["resume"]:
         refuse_other_run(folder, options)
 
     from unpad.cli._data import load_splits
     from unpad.engine.state import set_seed
-    from unpad.models.auto import ModelClass
+    from unpad.models import auto
     from unpad.text.tokenizer import AutoTokenizer
     from unpad.train.callbacks import EarlyStoppingCallback
     from unpad.train.trainer import Trainer
 
     chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
     splits = load_splits(**{name: options[name] for name in chosen})
-    raw = _dataset_dict({"train": splits.train} | ({} if splits.eval is None else {"validation": splits.eval}))
+    raw = _dataset_dict(
+        {"train": splits.train} | ({} if splits.eval is None else {"validation": splits.eval})
+    )
     tokenizer = AutoTokenizer.from_pretrained(options["model"])
-    columns = task.columns(raw, text=options["text_column"], text_pair=options["text_pair_column"], label=options["label_column"])
+    given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
+    columns = task.columns(raw, **given, labelled=True)
     prepared = task.prepare(raw, tokenizer, columns, max_length=options["max_length"])
     set_seed(args.seed)  # before the new head is drawn
-    model = ModelClass(f"the model of task {task.name}", task.head).from_pretrained(
-        options["model"], ignore_mismatched_sizes=True, **_labels(prepared)
+    model = getattr(auto, task.auto_class).from_pretrained(
+        options["model"], ignore_mismatched_sizes=True, **prepared.model_options
     )
     if splits.eval is None:
         args = dataclasses.replace(args, eval_strategy="no", load_best_model_at_end=False)
-    args = dataclasses.replace(args, logging_steps=options["logging_steps"] or _logging_steps(prepared.data["train"], args))
+    args = dataclasses.replace(
+        args, logging_steps=options["logging_steps"] or _logging_steps(prepared.data["train"], args)
+    )
     patience = options["early_stopping_patience"]
     trainer = Trainer(
         model,
@@ -133,11 +147,12 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     clear_other_run(folder, options)
     options["logging_steps"] = args.logging_steps
     options.update({f"{key}_column": getattr(columns, key) for key in ("text", "text_pair", "label")})
-    write_config(folder, options)
+    if not options["resume"] or not (folder / CONFIG).exists():  # a run is described by its beginning
+        write_config(folder, options)
     try:
         result = trainer.train(resume_from_checkpoint=True if options["resume"] else None)
     except KeyboardInterrupt:
-        _say_how_to_continue(folder, options, trainer.state.global_step)
+        say_how_to_continue(folder, options, trainer.state.global_step)
         return 130
     metrics = _final_metrics(trainer, splits)
     trainer.save_model()
@@ -148,74 +163,10 @@ def _train(options: dict[str, Any], folder: Path) -> int:
 # ---- before the first step
 
 
-def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
-    """Raise TrainingError when `folder` holds a run or a model that would be lost or mixed up."""
-    from unpad.checkpoint.files import checkpoints
-
-    found = [p.name for p in checkpoints(folder)]
-    found += [name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()]
-    same = folder.exists() and Path(options["model"]).expanduser().exists() and folder.samefile(Path(options["model"]).expanduser())
-    if same:
-        raise ArgumentError(f"output_dir={str(folder)!r} is the folder of the model itself; give another --output_dir")
-    if not found or options["overwrite_output_dir"]:
-        return
-    steps = [int(name.removeprefix("checkpoint-")) for name in found if name.startswith("checkpoint-")]
-    known = read_config(folder)
-    what = (
-        f"the run {known.get('task')} on {known.get('data')} with {known.get('model')}, seed {known.get('seed')}"
-        if known
-        else f"files that are not of this run ({listing(found, 3)})"
-    )
-    at = f", at step {max(steps)}" if steps else ""
-    again = "--resume to continue it, " if steps else ""
-    raise TrainingError(
-        f"output_dir {str(folder)!r} holds {what}{at}; pass {again}--overwrite_output_dir to remove it, or another --output_dir"
-    )
-
-
-def clear_other_run(folder: Path, options: dict[str, Any]) -> None:
-    """With overwrite_output_dir, remove what an earlier run left beside its checkpoints (these go when training starts)."""
-    if options["overwrite_output_dir"] and not options["resume"]:
-        for name in ("model.safetensors", "config.json", "evaluation.json", "curves.png", "curves.svg", CONFIG):
-            (folder / name).unlink(missing_ok=True)
-
-
-def write_config(folder: Path, options: dict[str, Any]) -> None:
-    """Keep the resolved options in `folder/config.yaml`, from which `--config` makes the same run."""
-    import yaml
-
-    from unpad import __version__
-    from unpad.checkpoint.files import atomic_write, writing_to
-
-    kept = {name: value for name, value in options.items() if name not in _NOT_KEPT}
-    head = f"# unpad {__version__}. The same run again: unpad train {options['task']} --config THIS_FILE --output_dir ANOTHER_FOLDER\n"
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / CONFIG, head + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The options of the run in `folder`; empty when it is no run of this command."""
-    import yaml
-
-    try:
-        found = yaml.safe_load((Path(folder) / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _dataset_dict(splits: dict[str, Any]) -> Any:
     from datasets import DatasetDict
 
     return DatasetDict(splits)
-
-
-def _labels(prepared: Any) -> dict[str, Any]:
-    """How the model's head must look for the prepared labels."""
-    names = prepared.label_names
-    head = {"id2label": dict(enumerate(names))} if names else {"num_labels": 1}
-    return head | ({} if prepared.problem_type is None else {"problem_type": prepared.problem_type})
 
 
 def _logging_steps(train: Any, args: TrainingArguments) -> int:
@@ -230,18 +181,6 @@ def _logging_steps(train: Any, args: TrainingArguments) -> int:
     return max(1, round(span / _LOGS_PER_EPOCH))
 
 
-def _say_how_to_continue(folder: Path, options: dict[str, Any], step: int) -> None:
-    from unpad.checkpoint.files import checkpoints
-
-    sys.stderr.write("\n")
-    base = f"unpad train {options['task']} --output_dir {shlex.quote(str(folder))}"
-    if found := checkpoints(folder):
-        say(f"stopped at step {step}; continue from {found[-1].name} with: {base} --resume")
-    else:
-        config = shlex.quote(str(folder / CONFIG))
-        say(f"stopped at step {step}, before the first checkpoint; start again with: {base} --config {config} --overwrite_output_dir")
-
-
 # ---- after the last step
 
 
@@ -250,16 +189,13 @@ def _final_metrics(trainer: Any, splits: Any) -> dict[str, float]:
     if splits.eval is None:
         return {}
     state, args = trainer.state, trainer.args
-    kept = state.best_step if args.load_best_model_at_end and state.best_step is not None else state.global_step
-    records = [r for r in state.log_history if r.get("step") == kept and any(key.startswith("eval_") for key in r)]
+    kept = (
+        state.best_step if args.load_best_model_at_end and state.best_step is not None else state.global_step
+    )
+    records = [
+        r for r in state.log_history if r.get("step") == kept and any(key.startswith("eval_") for key in r)
+    ]
     return records[-1] if records else trainer.evaluate()
-
-
-def shown_metrics(record: dict[str, Any]) -> dict[str, float]:
-    """Figures of an evaluation record that say how good the model is, by plain name."""
-    timings = ("_runtime", "_per_second")
-    keys = [key for key in record if key.startswith("eval_") and not key.endswith(timings)]
-    return {key.removeprefix("eval_"): float(record[key]) for key in keys if isinstance(record[key], (int, float))}
 
 
 def _report(
@@ -268,13 +204,16 @@ def _report(
 ) -> None:  # fmt: skip
     from rich.console import Console
 
-    from unpad.cli._report import metric_table, spark, write_examples
+    from unpad.cli._report import metric_table, shown_metrics, spark, write_examples
     from unpad.train.curves import diagnose, draw
 
     out = Console(highlight=False, soft_wrap=True)
     history = trainer.state.log_history
     out.print()
-    out.print(f"[bold]{task.name}[/] of {options['data']} with {options['model']}: {trainer.state.global_step} steps", end="")
+    out.print(
+        f"[bold]{task.name}[/] of {options['data']} with {options['model']}: {trainer.state.global_step} steps",
+        end="",
+    )
     seconds = speed.get("train_runtime", 0.0)
     rate = speed.get("train_tokens_per_second", 0.0)
     out.print(f", {seconds:.1f} s" + (f", {rate:,.0f} tokens per second" if rate else ""))
@@ -286,9 +225,9 @@ def _report(
         files = draw(history, folder, best_step=trainer.state.best_step, best_metric=trainer.args.best_metric)
         out.print(f"curves       {files[0]}", markup=False)
     out.print(f"diagnosis    {diagnose(history).paragraph}", markup=False)
-    if splits.eval is not None:
-        write_examples(out, _examples(trainer, task, splits, prepared, columns))
-    _next(out, options, folder, splits, columns)
+    examples = [] if splits.eval is None else _examples(trainer, task, splits, prepared, columns)
+    write_examples(out, examples)
+    _next(out, options, folder, splits, examples[0]["texts"] if examples else ["..."])
 
 
 def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any) -> list[dict[str, Any]]:
@@ -305,20 +244,27 @@ def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any)
         truth = found.label_ids[place] if found.label_ids is not None else None
         if prepared.label_names and truth is not None:
             names = prepared.label_names
-            truth = names[int(truth)] if getattr(truth, "ndim", 0) == 0 else listing([names[i] for i, on in enumerate(truth) if on])
+            truth = (
+                names[int(truth)]
+                if getattr(truth, "ndim", 0) == 0
+                else listing([names[i] for i, on in enumerate(truth) if on])
+            )
         examples.append({"texts": [splits.eval[row][name] for name in texts], "truth": truth, **answer})
     return examples
 
 
-def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, columns: Any) -> None:
+def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: list[Any]) -> None:
+    """Commands that work as they stand, in the order in which people want them."""
     here, name = shlex.quote(str(folder)), options["task"]
-    pair = ' --text_pair "..."' if columns.text_pair else ""
+    short = [shlex.quote(" ".join(str(text).split())[:40]) for text in texts]
+    asked = " ".join(f"{flag} {text}" for flag, text in zip(("--text", "--text_pair"), short, strict=False))
     more = shlex.quote(f"{folder}-more")
     split = f" --split {splits.others[0]}" if splits.others else ""
+    longer = f"--max_steps {options['max_steps']}" if options["max_steps"] > 0 else "--num_train_epochs 2"
     lines = {
-        "predict": f'unpad predict --model {here} --text "..."{pair}',
+        "predict": f"unpad predict --model {here} {asked}",
         "evaluate": f"unpad evaluate --model {here}{split}",
-        "train on": f"unpad train {name} --config {here}/{CONFIG} --model {here} --output_dir {more} --num_train_epochs 2",
+        "train on": f"unpad train {name} --config {here}/{CONFIG} --model {here} --output_dir {more} {longer}",
         "once more": f"unpad train {name} --config {here}/{CONFIG} --output_dir {shlex.quote(str(folder) + '-again')}",
         "curves": f"unpad curves {here}",
         "in Python": f'unpad.pipeline("{name}", model="{folder}")',

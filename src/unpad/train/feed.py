@@ -107,9 +107,10 @@ def len_of(dataset: Any) -> int:
 
 def _sampler(args: TrainingArguments, size: int, fingerprint: str, lengths: np.ndarray | None) -> BatchSampler:
     seed = args.seed if args.data_seed is None else args.data_seed
+    budget = args.max_tokens_per_batch or None
     return BatchSampler(
-        size, args.per_device_train_batch_size, seed=seed, fingerprint=fingerprint, drop_last=args.dataloader_drop_last, lengths=lengths,
-        group_by_length=args.group_by_length and lengths is not None, max_tokens=args.max_tokens_per_batch or None,
+        size, None if budget else args.per_device_train_batch_size, seed=seed, fingerprint=fingerprint, drop_last=args.dataloader_drop_last,
+        lengths=lengths, group_by_length=args.group_by_length and lengths is not None, max_tokens=budget,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock: Any = None
 
     # -- start
 
@@ -50,9 +51,31 @@ class RunFolder:
     def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock_out_others()
             recover(self.path)
         except OSError as error:
             raise CheckpointError(f"output_dir {self.path} cannot be used ({error.strerror}); choose a folder that can be written") from None
+
+    def _lock_out_others(self) -> None:
+        """Two processes in one run folder would take each other's half-written checkpoints for leftovers of a kill."""
+        try:
+            import fcntl
+        except ImportError:  # Windows has no advisory locks of this kind
+            return
+        if self._lock is None:
+            self._lock = (self.path / ".lock").open("a")  # released by the system when the process ends, however it ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            self._lock = None
+            raise TrainingError(f"another process is training in {self.path}; wait for it, stop it, or choose another output_dir") from None
+
+    def end(self) -> None:
+        """Let other processes use the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def find(self, resume: str | Path | bool) -> Path | None:
         """The checkpoint to continue from: the given folder, the newest valid one below a given run folder, or (True) below this.
@@ -93,9 +116,12 @@ class RunFolder:
         final = self.path / f"checkpoint-{step}"
         with staged_folder(final) as staging:
             save_model(staging)
+            position = dataclasses.asdict(state)
+            if state.best_model_checkpoint:  # a name, not a path: the folder of the run may be moved
+                position["best_model_checkpoint"] = Path(state.best_model_checkpoint).name
             tree = {
                 "engine": engine.state(),
-                "trainer": dataclasses.asdict(state),
+                "trainer": position,
                 "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
             }
             write_tree(staging, STATE, tree)
@@ -124,4 +150,6 @@ class RunFolder:
             if type(callback).__name__ in saved:
                 callback.load_state_dict(saved[type(callback).__name__])
         state.max_steps = fresh.max_steps
+        if state.best_model_checkpoint:
+            state.best_model_checkpoint = str(folder.parent / state.best_model_checkpoint)
         return state

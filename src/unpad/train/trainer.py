@@ -110,7 +110,9 @@ class Trainer:
         known = self._stores.get(id(dataset))
         if known is not None and known[0] is dataset:
             return known[1]
-        store = TokenStore.from_dataset(dataset, split=split)
+        trained = self._stores.get(id(self.train_dataset))
+        names = trained[1].label_names if trained is not None else None  # string labels get the numbers of training
+        store = TokenStore.from_dataset(dataset, split=split, label_names=names)
         config = self.model.config
         labels = config.num_labels if self.model.head_name == "sequence-classification" else None
         store.check(config.vocab_size, config.max_positions, labels, split=split)
@@ -147,20 +149,15 @@ class Trainer:
         recipe = {name: getattr(args, name) for name in RECIPE} | {"max_steps": total, "precision": self.accelerator.precision.name}
         self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
         self.control = TrainerControl()
-        found = self.folder.find(resume) if resume else None
-        if found is None:
-            self.folder.begin(args.overwrite_output_dir) if not resume else None
-            set_seed(args.seed)
-        else:
-            self._load_model(found)
-            self.state = self.folder.load(found, self.accelerator, self.state, self.callbacks)
-            say(f"continuing from {found} at step {self.state.global_step} of {total}")
-        self.folder.rewrite_history(self.state.log_history)
-        started, first = time.perf_counter(), self.state.global_step
-        self._call("on_train_begin")
-        self._run(feed, optimizer, scheduler)
-        seconds = time.perf_counter() - started
-        self._load_best()
+        try:
+            self._begin(resume)
+            started, first = time.perf_counter(), self.state.global_step
+            self._call("on_train_begin")
+            self._run(feed, optimizer, scheduler)
+            seconds = time.perf_counter() - started
+            self._load_best()
+        finally:
+            self.folder.end()
         steps = self.state.global_step - first
         loss = self.state.total_loss / max(self.state.global_step, 1)
         metrics = {
@@ -178,6 +175,19 @@ class Trainer:
         self.accelerator._optimizers.clear()
         self.accelerator._schedulers.clear()
         return TrainOutput(self.state.global_step, loss, metrics)
+
+    def _begin(self, resume: str | Path | bool | None) -> None:
+        """Continue from a checkpoint, or make the folder ready for a new run."""
+        found = self.folder.find(resume) if resume else None
+        if found is not None:
+            self._load_model(found)
+            self.state = self.folder.load(found, self.accelerator, self.state, self.callbacks)
+            say(f"continuing from {found} at step {self.state.global_step} of {self.state.max_steps}")
+        else:
+            if not resume:
+                self.folder.begin(self.args.overwrite_output_dir)
+            set_seed(self.args.seed)
+        self.folder.rewrite_history(self.state.log_history)
 
     def _optimizer_and_schedule(self, total: int) -> tuple[PreparedOptimizer, Any]:
         args = self.args

@@ -1,0 +1,92 @@
+"""The folder of a run as the command line sees it: its config.yaml, and what may become of a run that is found there."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from unpad.checkpoint.files import atomic_write, checkpoints, writing_to
+from unpad.errors import ArgumentError, TrainingError, listing
+
+CONFIG = "config.yaml"
+LEFTOVERS = ("model.safetensors", "config.json", "evaluation.json", "curves.png", "curves.svg", CONFIG)
+"""Files of a finished run beside its checkpoints and history."""
+_NOT_KEPT = ("resume", "overwrite_output_dir", "resume_from_checkpoint")
+"""Options that say how to start, not what the run is."""
+
+
+def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
+    """Raise TrainingError when `folder` holds a run or a model that would be lost or mixed up."""
+    found = [p.name for p in checkpoints(folder)]
+    found += [
+        name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()
+    ]
+    same = (
+        folder.exists()
+        and Path(options["model"]).expanduser().exists()
+        and folder.samefile(Path(options["model"]).expanduser())
+    )
+    if same:
+        raise ArgumentError(
+            f"output_dir={str(folder)!r} is the folder of the model itself; give another --output_dir"
+        )
+    if not found or options["overwrite_output_dir"]:
+        return
+    steps = [int(name.removeprefix("checkpoint-")) for name in found if name.startswith("checkpoint-")]
+    known = read_config(folder)
+    what = (
+        f"the run {known.get('task')} on {known.get('data')} with {known.get('model')}, seed {known.get('seed')}"
+        if known
+        else f"files that are not of this run ({listing(found, 3)})"
+    )
+    at = f", at step {max(steps)}" if steps else ""
+    again = "--resume to continue it, " if steps else ""
+    raise TrainingError(
+        f"output_dir {str(folder)!r} holds {what}{at}; pass {again}--overwrite_output_dir to remove it, or another --output_dir"
+    )
+
+
+def clear_other_run(folder: Path, options: dict[str, Any]) -> None:
+    """With overwrite_output_dir, remove what an earlier run left beside its checkpoints (these go when training starts)."""
+    if options["overwrite_output_dir"] and not options["resume"]:
+        for name in LEFTOVERS:
+            (folder / name).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, options: dict[str, Any]) -> None:
+    """Keep the resolved options in `folder/config.yaml`, from which `--config` makes the same run."""
+    import yaml
+
+    from unpad import __version__
+
+    kept = {name: value for name, value in options.items() if name not in _NOT_KEPT}
+    head = f"# unpad {__version__}. The same run again: unpad train {options['task']} --config THIS_FILE --output_dir ANOTHER_FOLDER\n"
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / CONFIG, head + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The options of the run in `folder`; empty when it is no run of this command."""
+    import yaml
+
+    try:
+        found = yaml.safe_load((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def say_how_to_continue(folder: Path, options: dict[str, Any], step: int) -> None:
+    """One line on standard error for a run that was stopped at `step` with Ctrl-C."""
+    base = f"unpad train {options['task']} --output_dir {shlex.quote(str(folder))}"
+    if found := checkpoints(folder):
+        how = f"continue from {found[-1].name} with: {base} --resume"
+    else:
+        config = shlex.quote(str(folder / CONFIG))
+        how = (
+            f"before the first checkpoint; start again with: {base} --config {config} --overwrite_output_dir"
+        )
+    sys.stderr.write(f"\nunpad: stopped at step {step}; {how}\n".replace("; before", ", before"))

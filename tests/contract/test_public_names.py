@@ -1,0 +1,79 @@
+"""The public surface: every promised name is there, importing the package costs nothing, old spellings lead somewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import unpad
+from unpad.compat import ALIASES, modern
+from unpad.errors import ArgumentError
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+HEAVY = ("torch", "datasets", "matplotlib", "transformers", "numpy", "pyarrow", "jsonargparse", "tokenizers")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Which heavy packages a fresh interpreter has loaded after `code`."""
+    line = f"import sys\nsys.path.insert(0, {str(SRC)!r})\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    return set(ast_list(done.stdout.splitlines()[-1]))
+
+
+def ast_list(text: str) -> list[str]:
+    import ast
+
+    return list(ast.literal_eval(text))
+
+
+@pytest.mark.parametrize("name", sorted(unpad.PUBLIC))
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(unpad, name) is not None
+
+
+def test_every_public_name_is_listed_once_and_in_dir() -> None:
+    assert set(unpad.PUBLIC) <= set(dir(unpad))
+    assert sorted(unpad.__all__) == sorted({*unpad.PUBLIC, "__version__"})
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Trainr"):
+        unpad.Trainr  # noqa: B018
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_after("import unpad") == set()
+
+
+def test_importing_an_error_loads_nothing_heavy() -> None:
+    assert loaded_after("from unpad import UnpadError") == set()
+
+
+def test_training_does_not_load_plots() -> None:
+    assert "matplotlib" not in loaded_after("from unpad import Trainer, TrainingArguments")
+
+
+def test_old_spellings_point_at_arguments_that_exist() -> None:
+    known = {
+        "TrainingArguments": {f.name for f in dataclasses.fields(unpad.TrainingArguments)},
+        "Trainer": set(inspect.signature(unpad.Trainer.__init__).parameters),
+    }
+    for where, table in ALIASES.items():
+        assert set(table.values()) <= known[where]
+        assert not set(table) & known[where], "an old spelling must not hide a name of today"
+
+
+def test_an_old_spelling_means_the_same_as_the_new_one() -> None:
+    old = unpad.TrainingArguments(evaluation_strategy="epoch", per_gpu_train_batch_size=3, no_cuda=True)
+    new = unpad.TrainingArguments(eval_strategy="epoch", per_device_train_batch_size=3, use_cpu=True)
+    assert old == new
+
+
+def test_both_spellings_at_once_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="eval_strategy"):
+        modern("TrainingArguments", {"eval_strategy": "no", "evaluation_strategy": "epoch"})
