@@ -45,12 +45,20 @@ def unsafe_loads(tree: ast.AST) -> list[int]:
 
 
 def test_no_file_imports_a_peer_or_a_pickle() -> None:
-    found = [f"{f.relative_to(SRC)}:{line}: {name}" for f in FILES for line, name in forbidden(ast.parse(f.read_text("utf-8")))]
+    found = [
+        f"{f.relative_to(SRC)}:{line}: {name}"
+        for f in FILES
+        for line, name in forbidden(ast.parse(f.read_text("utf-8")))
+    ]
     assert not found, "\n".join(found)
 
 
 def test_a_pickle_of_weights_is_only_read_as_plain_tensors() -> None:
-    found = [f"{f.relative_to(SRC)}:{line}" for f in FILES for line in unsafe_loads(ast.parse(f.read_text("utf-8")))]
+    found = [
+        f"{f.relative_to(SRC)}:{line}"
+        for f in FILES
+        for line in unsafe_loads(ast.parse(f.read_text("utf-8")))
+    ]
     assert not found, "\n".join(found)
 
 
@@ -68,7 +76,9 @@ def test_the_check_sees_imports_and_nothing_else(code: str, count: int) -> None:
 
 
 def test_the_check_sees_a_load_that_would_run_code() -> None:
-    assert unsafe_loads(ast.parse("torch.load(p)\ntorch.load(p, weights_only=False)\ntorch.load(p, weights_only=True)")) == [1, 2]
+    assert unsafe_loads(
+        ast.parse("torch.load(p)\ntorch.load(p, weights_only=False)\ntorch.load(p, weights_only=True)")
+    ) == [1, 2]
 
 
 def test_no_file_is_longer_than_one_sitting() -> None:
@@ -77,7 +87,9 @@ def test_no_file_is_longer_than_one_sitting() -> None:
 
 
 def test_every_file_opens_with_what_it_is_for() -> None:
-    silent = [f.relative_to(SRC).as_posix() for f in FILES if not ast.get_docstring(ast.parse(f.read_text("utf-8")))]
+    silent = [
+        f.relative_to(SRC).as_posix() for f in FILES if not ast.get_docstring(ast.parse(f.read_text("utf-8")))
+    ]
     assert not silent
 
 

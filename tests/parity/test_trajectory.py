@@ -26,6 +26,7 @@ def _pairs(request: pytest.FixtureRequest) -> Dataset:
         return load_dataset("helpdesk/pairs")["train"].select(range(STEPS * 8))
 
 
+# Theirs takes the global batch whole: accumulating, it does not divide the loss of a model that accepts loss keywords.
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, request: pytest.FixtureRequest, minilm: str, tmp_path: Path) -> None:
     raw = _pairs(request)
@@ -34,8 +35,7 @@ def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, req
     data = Dataset.from_dict({**dict(encoded), "labels": list(raw["label"])})
     steps = STEPS // accumulation
     shared: dict[str, Any] = {
-        "max_steps": steps, "per_device_train_batch_size": 8, "learning_rate": 5e-5, "weight_decay": 0.01, "warmup_steps": 5,
-        "gradient_accumulation_steps": accumulation, "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "seed": 3,
+        "max_steps": steps, "learning_rate": 5e-5, "weight_decay": 0.01, "warmup_steps": 5, "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "seed": 3,
     }  # fmt: skip
     calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_hidden_layers": 6}
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, req
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             losses.append(float(kwargs["loss"]))
 
-    arguments = TrainingArguments(str(tmp_path / "ours"), precision="fp32", draw_curves=False, **shared)
+    arguments = TrainingArguments(str(tmp_path / "ours"), precision="fp32", draw_curves=False, gradient_accumulation_steps=accumulation, **shared)
     ours = Trainer(
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "start"), arguments, train_dataset=data,
         processing_class=tokenizer, callbacks=[Record],
@@ -69,11 +69,9 @@ def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, req
 
     theirs = Theirs(
         transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "start"),
-        transformers.TrainingArguments(str(tmp_path / "theirs"), report_to=[], **shared),
+        transformers.TrainingArguments(str(tmp_path / "theirs"), report_to=[], per_device_train_batch_size=8 * accumulation, **shared),
         train_dataset=data.select(order), data_collator=transformers.DataCollatorWithPadding(transformers.AutoTokenizer.from_pretrained(minilm)),
     )  # fmt: skip
     theirs.train()
-    # their step reports each micro-batch as if it were the whole: the loss of the global batch is the mean
-    per_step = np.asarray(expected).reshape(steps, accumulation).mean(axis=1)
-    np.testing.assert_allclose(losses, per_step, atol=1e-4)
+    np.testing.assert_allclose(losses, expected, atol=1e-4)
     assert losses[-1] != pytest.approx(losses[0], abs=1e-2), "the model did learn something on the way"

@@ -52,6 +52,10 @@ class Option:
     @property
     def type(self) -> Any:
         """The type as jsonargparse takes it."""
+        if (
+            self.kind is str
+        ):  # null passes where it is the default, and "#" or "NULL" in a YAML file stay text
+            return str
         kind = typing.Union[str, list[str]] if self.kind is list else self.kind  # noqa: UP007
         return typing.Optional[kind] if self.optional else kind  # noqa: UP045
 
@@ -116,6 +120,12 @@ class Command:
         except jsonargparse.ArgumentError as error:
             self._explain(str(error), [flag.removeprefix("--config=") for flag in configs])
         values = {key: value for key, value in parsed.as_dict().items() if key != "config"}
+        for name, _, value in (flag[2:].partition("=") for flag in flags):
+            option = self.options.get(name)
+            if (
+                option is not None and option.kind is str
+            ):  # text stands as it is; of all words only "null" means none
+                values[name] = None if option.optional and value == "null" else value
         for name, option in self.options.items():
             if option.kind is list and isinstance(values[name], str):
                 values[name] = [word.strip() for word in values[name].split(",") if word.strip()]

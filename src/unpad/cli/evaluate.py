@@ -24,7 +24,7 @@ class EvaluateOptions:
     model: str | None = None
     """Folder of a run or of a model, or a Hub id."""
     task: str | None = None
-    """What the model does, e.g. text-classification; null: that of the run."""
+    """What the model does, e.g. text-classification; null: that of the run, or told by the model's head."""
     data: str | None = None
     """Data set: a file, a folder, "helpdesk/pairs", or a Hub id; null: that of the run."""
     data_name: str | None = None
@@ -65,11 +65,10 @@ def run(argv: Sequence[str]) -> int:
     from unpad.cli._run import read_config
 
     kept = read_config(options["model"])
-    missing = [f"--{name}" for name in ("task", "data") if options[name] is None and name not in kept]
-    if missing:
+    if options["data"] is None and "data" not in kept:
         raise ArgumentError(
             f"unpad evaluate: {options['model']!r} is not the folder of a run (there is no config.yaml in it); "
-            f"check the path, or give {' and '.join(missing)} for a model from elsewhere"
+            "check the path, or give --data for a model from elsewhere"
         )
     return _evaluate(options, kept)
 
@@ -88,12 +87,12 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     import tempfile
 
     from unpad.models import auto
-    from unpad.tasks import task as task_of
     from unpad.text.tokenizer import AutoTokenizer
     from unpad.train.arguments import TrainingArguments
     from unpad.train.trainer import Trainer
 
-    task = task_of(options["task"] or kept["task"])
+    task = _task(options["task"] or kept.get("task"), options["model"])
+    options["task"] = task.name
     split, name = _split(options, kept)
     from datasets import DatasetDict
 
@@ -139,6 +138,24 @@ def _split(options: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, str]:
     return raw[only], only
 
 
+def _task(name: str | None, model: str) -> Any:
+    """The task called `name`, or the one that the model's head is for."""
+    from unpad.families import HEAD_CLASSES
+    from unpad.models.auto import AutoConfig
+    from unpad.tasks import task, task_of
+
+    if name is not None:
+        return task(name)
+    classes = AutoConfig.from_pretrained(model).architectures
+    endings = {ending: head for head, ending in HEAD_CLASSES.items() if head != "base"}
+    found = [task_of(head) for ending, head in endings.items() if any(c.endswith(ending) for c in classes)]
+    if not found or found[0] is None:
+        raise ArgumentError(
+            f"unpad evaluate: {model!r} does not say what it is for ({listing(classes) or 'no architecture'}); give --task"
+        )
+    return found[0]
+
+
 def _names(config: Any) -> list[str] | None:
     """The model's label names, by which the data's labels are numbered; None when it only has numbers."""
     names = list(config.id2label.values())
@@ -158,7 +175,7 @@ def _report(
     metrics = shown_metrics(record)
     content = {
         "model": options["model"],
-        "task": options["task"] or kept["task"],
+        "task": options["task"],
         "data": options["data"] or kept["data"],
         "split": split,
         "rows": rows,

@@ -26,7 +26,7 @@ class PredictOptions:
     model: str | None = None
     """Folder of a run or of a model, or a Hub id."""
     task: str | None = None
-    """What the model does; null: that of the run, else text-classification."""
+    """What the model does; null: that of the run, or told by the model's head."""
     text: str | None = None
     """The text to answer for; "-" reads standard input, one text per line (text and second text separated by a tab for pairs)."""
     text_pair: str | None = None
@@ -41,6 +41,8 @@ class PredictOptions:
     """Column of the text; null: that of the run, or found by name."""
     text_pair_column: str | None = None
     """Column of the second text of a pair; null: that of the run, or found by name."""
+    max_length: int | None = None
+    """Longest input in tokens; null: that of the run, or what the model can hold."""
     output: str | None = None
     """File for the answers, as JSON lines; null: standard output."""
     top_k: int = 1
@@ -71,17 +73,16 @@ def run(argv: Sequence[str]) -> int:
     from unpad.cli._run import read_config
 
     kept = read_config(options["model"])
-    task = options["task"] or kept.get("task") or "text-classification"
+    from unpad.pipelines import pipeline
+
+    longest = options["max_length"] or kept.get("max_length")
+    pipe = pipeline(options["task"] or kept.get("task"), model=options["model"], max_length=longest)
     if options["text"] not in (None, "-"):
         batches: Iterable[list[dict[str, str]]] = [[_row(options["text"], options["text_pair"])]]
     elif options["text"] == "-":
         batches = _lines(sys.stdin, pairs=kept.get("text_pair_column") is not None)
     else:
-        batches = _rows(options, kept, task)
-
-    from unpad.pipelines import pipeline
-
-    pipe = pipeline(task, model=options["model"])
+        batches = _rows(options, kept, pipe.task)
     top_k = None if options["top_k"] == 0 else options["top_k"]
     answers = _answers(pipe, batches, top_k)
     if options["output"] is None:
@@ -138,7 +139,7 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
     from unpad.cli._data import load_split
     from unpad.cli.evaluate import columns_of
     from unpad.data.load import load_dataset
-    from unpad.tasks import task as task_of
+    from unpad.tasks import task as find_task
 
     raw: Any = load_dataset(options["data"], options["data_name"])
     split = options["split"]
@@ -151,8 +152,8 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
     if chosen["text"] is None:
         from datasets import DatasetDict
 
-        found = task_of(task).columns(
-            DatasetDict({"test": rows}), text=None, text_pair=chosen["text_pair"], label=None
+        found = find_task(task).columns(
+            DatasetDict({"test": rows}), text_pair=chosen["text_pair"], labelled=False
         )
         chosen = {"text": found.text, "text_pair": found.text_pair}
     wanted = [name for name in (chosen["text"], chosen["text_pair"]) if name is not None]

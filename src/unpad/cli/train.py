@@ -97,9 +97,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _train(options: dict[str, Any], folder: Path) -> int:
-    from unpad.tasks import task as task_of
+    from unpad.tasks import task as find_task
 
-    task = task_of(options["task"])
+    task = find_task(options["task"])
     options["task"] = task.name
     names = [f.name for f in dataclasses.fields(TrainingArguments)]
     plain = {name: options[name] for name in names if options[name] is not None}
@@ -232,11 +232,13 @@ def _report(
 
 def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any) -> list[dict[str, Any]]:
     """A few rows of the evaluation split, evenly spread: texts, truth, answer, score."""
+    import torch
+
     count = min(_EXAMPLES, len(splits.eval))
     rows = [round((i + 0.5) * len(splits.eval) / count - 0.5) for i in range(count)]
     part = prepared.data["validation"].select(rows)
     found = trainer.predict(part)
-    answers = task.decode(found.predictions, trainer.model.config)
+    answers = task.decode(torch.from_numpy(found.predictions), trainer.model.config)
     texts = [columns.text] + ([columns.text_pair] if columns.text_pair else [])
     examples = []
     for place, row in enumerate(rows):
@@ -259,7 +261,8 @@ def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: l
     short = [shlex.quote(" ".join(str(text).split())[:40]) for text in texts]
     asked = " ".join(f"{flag} {text}" for flag, text in zip(("--text", "--text_pair"), short, strict=False))
     more = shlex.quote(f"{folder}-more")
-    split = f" --split {splits.others[0]}" if splits.others else ""
+    other = "test" if "test" in splits.others else next(iter(splits.others), "")
+    split = f" --split {other}" if other else ""
     longer = f"--max_steps {options['max_steps']}" if options["max_steps"] > 0 else "--num_train_epochs 2"
     lines = {
         "predict": f"unpad predict --model {here} {asked}",

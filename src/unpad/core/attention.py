@@ -51,7 +51,8 @@ def attend(qkv_T3D: Tensor, batch: PackedBatch, heads: int, p: float = 0.0, nois
     if backend == "naive":
         return _naive(qkv_T3D, batch, heads)
     if torch.is_grad_enabled() and qkv_T3D.requires_grad:
-        return _BucketedAttention.apply(qkv_T3D, batch, heads, p, noise)
+        with torch.autocast(qkv_T3D.device.type, enabled=False):  # it chooses its own dtype
+            return _BucketedAttention.apply(qkv_T3D, batch, heads, p, noise)
     return _bucketed_inference(qkv_T3D, batch, heads)
 
 
@@ -102,7 +103,7 @@ def _slots(batch: PackedBatch, device: torch.device) -> list[tuple[Bucket, Tenso
 
 def _bucketed_inference(qkv: Tensor, batch: PackedBatch, heads: int) -> Tensor:
     """Without gradients and dropout: fused attention per bucket, straight on strided views."""
-    out = torch.empty(qkv.shape[0], qkv.shape[1] // 3, dtype=qkv.dtype, device=qkv.device)
+    out = _rows_for(batch, qkv, qkv.shape[1] // 3)
     for bucket, slots, padding in _slots(batch, qkv.device):
         rows = slice(bucket.start, bucket.start + bucket.tokens)
         size, longest = len(bucket.lengths), bucket.longest
@@ -111,6 +112,19 @@ def _bucketed_inference(qkv: Tensor, batch: PackedBatch, heads: int) -> Tensor:
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(size * longest, -1)
         out[rows] = mixed if slots is None else mixed.index_select(0, slots)
     return out
+
+
+def _rows_for(batch: PackedBatch, like: Tensor, width: int) -> Tensor:
+    """An empty [rows, width] for results per token; rows that belong to no sequence are 0."""
+    out = like.new_empty(like.shape[0], width)
+    if like.shape[0] > batch.tokens:
+        out[batch.tokens :] = 0
+    return out
+
+
+def _working_dtype(qkv: Tensor) -> torch.dtype:
+    """fp32 on CPUs: the softmax of bf16 is three times slower there, and each shape of a bf16 product is compiled anew."""
+    return torch.float32 if qkv.device.type == "cpu" else qkv.dtype
 
 
 class _BucketedAttention(torch.autograd.Function):
@@ -123,14 +137,15 @@ class _BucketedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, batch: PackedBatch, heads: int, p: float, noise: Noise | None) -> Tensor:
         width = qkv.shape[1] // 3
-        out = torch.empty(qkv.shape[0], width, dtype=qkv.dtype, device=qkv.device)
+        out = _rows_for(batch, qkv, width)
+        work = _working_dtype(qkv)
         scale = 1 / math.sqrt(width // heads)
         saved: list[Tensor | None] = []
         for bucket, slots, padding in _slots(batch, qkv.device):
             rows = slice(bucket.start, bucket.start + bucket.tokens)
             size, longest = len(bucket.lengths), bucket.longest
             grid = _grid(qkv[rows], bucket, slots).view(size, longest, 3, heads, -1)
-            grid = grid.permute(2, 0, 3, 1, 4).clone(memory_format=torch.contiguous_format)
+            grid = torch.empty(3, size, heads, longest, width // heads, dtype=work, device=qkv.device).copy_(grid.permute(2, 0, 3, 1, 4))
             q, k, v = grid.view(3, size * heads, longest, -1)
             scores = torch.bmm(q.mul_(scale), k.transpose(1, 2))
             if padding is not None:
@@ -138,8 +153,12 @@ class _BucketedAttention(torch.autograd.Function):
             weights = torch.softmax(scores, dim=-1)
             mask = noise.mask(weights.shape, p, weights) if noise is not None and p > 0 else None
             mixed = torch.bmm(weights if mask is None else weights * mask, v)
-            mixed = mixed.view(size, heads, longest, -1).transpose(1, 2).reshape(size * longest, width)
-            out[rows] = mixed if slots is None else mixed.index_select(0, slots)
+            mixed = mixed.view(size, heads, longest, -1).transpose(1, 2)
+            if slots is None:
+                out[rows].view(size, longest, heads, -1).copy_(mixed)
+            else:
+                flat = out.new_empty(size, longest, heads, width // heads).copy_(mixed).view(-1, width)
+                torch.index_select(flat, 0, slots, out=out[rows])
             saved += [q, k, v, weights, mask]
         ctx.save_for_backward(*saved)
         ctx.batch, ctx.heads, ctx.scale = batch, heads, scale
@@ -149,13 +168,14 @@ class _BucketedAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         d_out, saved, heads = grads[0], ctx.saved_tensors, ctx.heads
         width = d_out.shape[1]
-        d_qkv = torch.empty(d_out.shape[0], 3 * width, dtype=d_out.dtype, device=d_out.device)
+        d_qkv = _rows_for(ctx.batch, d_out, 3 * width)
         for i, (bucket, slots, _) in enumerate(_slots(ctx.batch, d_out.device)):
             q, k, v, weights, mask = saved[5 * i : 5 * i + 5]
             rows = slice(bucket.start, bucket.start + bucket.tokens)
             size, longest = len(bucket.lengths), bucket.longest
-            d_mixed = _grid(d_out[rows], bucket, slots).view(size, longest, heads, -1).transpose(1, 2)
-            d_mixed = d_mixed.reshape(size * heads, longest, -1)
+            d_rows = _grid(d_out[rows], bucket, slots).view(size, longest, heads, -1).transpose(1, 2)
+            d_mixed = torch.empty(size, heads, longest, width // heads, dtype=q.dtype, device=q.device).copy_(d_rows)
+            d_mixed = d_mixed.view(size * heads, longest, -1)
             d_grid = torch.empty(3, *q.shape, dtype=q.dtype, device=q.device)
             dropped = weights if mask is None else weights * mask
             torch.bmm(dropped.transpose(1, 2), d_mixed, out=d_grid[2])
@@ -166,6 +186,10 @@ class _BucketedAttention(torch.autograd.Function):
             torch.bmm(d_scores, k, out=d_grid[0])
             d_grid[0].mul_(ctx.scale)
             torch.bmm(d_scores.transpose(1, 2), q, out=d_grid[1])
-            flat = d_grid.view(3, size, heads, longest, -1).permute(1, 3, 0, 2, 4).reshape(size * longest, 3 * width)
-            d_qkv[rows] = flat if slots is None else flat.index_select(0, slots)
+            d_grid = d_grid.view(3, size, heads, longest, -1).permute(1, 3, 0, 2, 4)
+            if slots is None:
+                d_qkv[rows].view(size, longest, 3, heads, -1).copy_(d_grid)
+            else:
+                flat = d_qkv.new_empty(size, longest, 3, heads, width // heads).copy_(d_grid).view(-1, 3 * width)
+                torch.index_select(flat, 0, slots, out=d_qkv[rows])
         return d_qkv, None, None, None, None

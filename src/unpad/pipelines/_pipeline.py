@@ -1,0 +1,393 @@
+"""Inputs -> features -> packed batches -> model -> answers, in the order of the inputs, for any task.
+
+Inputs are sorted by length and cut into batches of a token budget, so nothing is padded and nothing is left for a caller to tune.
+Answers stay on the device until the last batch is done: there is no wait between batches.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unpad.data.sampler import token_budget_batches
+from unpad.engine.precision import choose_precision
+from unpad.errors import ArgumentError, CheckpointError, DataError, nearest
+from unpad.families import HEAD_CLASSES
+from unpad.models import auto
+from unpad.models.model import Model
+from unpad.notices import say, say_once
+from unpad.tasks import Columns, Features, Task, spent, task_of
+from unpad.tasks import task as find_task
+from unpad.text.tokenizer import AutoTokenizer, Tokenizer, TruncationReport
+
+WINDOW = 1000
+"""Inputs of a generator or a data set that are read, sorted and answered together."""
+BAR_FROM = 2000
+"""Lists longer than this show progress when standard error is a terminal."""
+_TOKENIZER = ("truncation", "max_length")
+_IGNORED = ("batch_size", "num_workers", "padding", "framework", "use_fast")
+
+
+class Pipeline:
+    """Answers inputs with a model; made by `pipeline(...)`. Attributes: `task`, `model`, `tokenizer`, `device`, `precision`."""
+
+    def __init__(
+        self, task: Task, model: Model, tokenizer: Tokenizer, *, precision: str = "auto", max_tokens: int, options: Mapping[str, Any]
+    ) -> None:  # fmt: skip
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise ArgumentError(f"max_tokens={max_tokens!r} must be a whole number, 1 or more")
+        self._task, self.model, self.tokenizer, self.max_tokens = task, model, tokenizer, max_tokens
+        self.precision = choose_precision(precision, model.device)
+        self._options = self._checked(options, "pipeline")
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self._task.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Answer inputs.
+
+        A list gives a list; a generator (any iterator) or a data set gives an iterator that reads on as it is consumed;
+        a text or one pair (`(a, b)` or `{"text": a, "text_pair": b}`) gives its answer alone. `options` are those of
+        `pipeline(...)` for this call. Texts longer than the model takes are cut, which is said once after the call.
+
+        Raises DataError, naming the input, for what is no text, and ArgumentError for unknown options.
+        """
+        called = self._checked(options, "a pipeline call")
+        merged = {**self._options, **called}
+        limit = self._limit(merged)  # wrong options are refused now, also where the answers come later
+        if hasattr(inputs, "tolist"):  # numpy arrays and pandas columns
+            inputs = inputs.tolist()
+        if isinstance(inputs, list):
+            return self._list(inputs, merged, limit)
+        if _is_many(inputs):
+            return self._stream(_windows(inputs, self._task), merged, limit)
+        before = self.tokenizer.truncation_report()
+        found = self._answers([inputs], merged, limit, 0, None)[0]
+        self._say_cut([spent(before, self.tokenizer.truncation_report())], limit)
+        return self._task.single(found, isinstance(inputs, str), called)
+
+    def _list(self, inputs: list[Any], options: Mapping[str, Any], limit: int) -> list[Any]:
+        before = self.tokenizer.truncation_report()
+        found = self._answers(inputs, options, limit, 0, _bar(len(inputs)))
+        self._say_cut([spent(before, self.tokenizer.truncation_report())], limit)
+        return found
+
+    def _stream(self, windows: Iterator[list[Any]], options: Mapping[str, Any], limit: int) -> Iterator[Any]:
+        done, cut = 0, []
+        try:
+            for window in windows:
+                before = self.tokenizer.truncation_report()
+                found = self._answers(window, options, limit, done, None)
+                cut.append(spent(before, self.tokenizer.truncation_report()))
+                done += len(window)
+                yield from found
+        finally:
+            self._say_cut(cut, limit)
+
+    def _answers(
+        self, inputs: Sequence[Any], options: Mapping[str, Any], limit: int, first: int, bar: Any
+    ) -> list[Any]:
+        """The answers for some inputs; `first` is the number of the first one, for messages."""
+        if not inputs:
+            return []
+        truncation = options.get("truncation", True)
+        features = self._task.encode(inputs, self.tokenizer, limit, truncation=truncation, first=first)
+        self._check(features, limit, first)
+        mine = {name: options[name] for name in self._task.options if name in options}
+        return self._task.answers(self._logits(features, bar), self.model.config, mine)
+
+    def _logits(self, features: Features, bar: Any) -> Tensor:
+        """[B, C] fp32 on the CPU, in the order of the features."""
+        model, device = self.model, self.model.device
+        training = model.training
+        if (
+            training
+        ):  # a model that is being trained is left as it was, and its dropout never reaches an answer
+            model.eval()
+        parts: list[Tensor] = []
+        rows: list[int] = []
+        try:
+            with torch.inference_mode(), self.precision.autocast(device.type):
+                for chosen in token_budget_batches(features.lengths, self.max_tokens):
+                    batch = features.pack(chosen)
+                    parts.append(model(batch.to(device, non_blocking=True))["logits"])
+                    rows.extend(batch.sample_ids)
+                    if bar is not None:
+                        bar.update(len(chosen))
+        finally:
+            if training:
+                model.train()
+            if bar is not None:
+                bar.close()
+        logits = torch.cat(parts).float().cpu()
+        return torch.empty_like(logits).index_copy_(0, torch.tensor(rows), logits)
+
+    def _check(self, features: Features, limit: int, first: int) -> None:
+        """Ids and lengths that would crash inside the model are named here, on the host."""
+        longest = int(features.lengths.argmax())
+        if features.lengths[longest] > limit:
+            raise DataError(
+                f"input {first + longest} has {features.lengths[longest]} tokens, the model takes {limit}; "
+                "leave truncation on, or shorten the text"
+            )
+        top, size = int(features.input_ids.max(initial=0)), self.model.config.vocab_size
+        if top >= size:
+            raise DataError(
+                f"the tokenizer gives the id {top}, the model knows 0..{size - 1}: they are not of the same checkpoint; "
+                "pass the model's own tokenizer="
+            )
+
+    def _limit(self, options: Mapping[str, Any]) -> int:
+        """Tokens that an input may have."""
+        most = self.model.config.max_positions
+        asked = options.get("max_length")
+        if asked is None:
+            return min(most, self.tokenizer.model_max_length)
+        if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
+            raise ArgumentError(f"max_length={asked!r} is outside 1..{most}, the tokens that the model takes")
+        return asked
+
+    def _say_cut(self, costs: Sequence[TruncationReport], limit: int) -> None:
+        texts, cut = sum(c.texts for c in costs), sum(c.truncated for c in costs)
+        before, lost = sum(c.tokens_before for c in costs), sum(c.tokens_lost for c in costs)
+        if cut:
+            say(
+                f"{cut} of {texts} inputs ({cut / texts:.1%}) were longer than {limit} tokens and were cut: "
+                f"{lost / max(before, 1):.1%} of all tokens were not read"
+            )
+
+    def _checked(self, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The options without those that change nothing. Raises ArgumentError for unknown ones."""
+        known = (*self._task.options, *_TOKENIZER)
+        for name in options:
+            if name not in known and name not in _IGNORED:
+                raise ArgumentError(
+                    f"{where} for {self.task} has no option {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
+                )
+        mine = self._task.checked({name: options[name] for name in self._task.options if name in options})
+        return {**mine, **{name: options[name] for name in _TOKENIZER if options.get(name) is not None}}
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.task!r}, {self.model.class_name} from {self.model.name_or_path!r}, {self.precision.name} on {self.device})"
+
+
+# ---- inputs ----
+
+
+def _is_many(inputs: Any) -> bool:
+    """An iterator or a data set, rather than one input."""
+    if isinstance(inputs, (str, bytes, tuple)):
+        return False
+    if isinstance(inputs, Mapping):
+        values = list(inputs.values())
+        if values and all(hasattr(v, "column_names") for v in values):
+            raise DataError(
+                f"a pipeline takes one split, this has {', '.join(map(str, inputs))}; pass one of them, as in data['test']"
+            )
+        return False
+    return hasattr(inputs, "__next__") or hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+
+
+def _windows(inputs: Any, task: Task) -> Iterator[list[Any]]:
+    """The inputs of an iterator, a column or a data set as lists of up to WINDOW, read when they are needed."""
+    if hasattr(inputs, "column_names"):
+        columns = _columns(inputs, task)
+        if hasattr(inputs, "__len__"):
+            return _slices(
+                inputs.with_format(None).select_columns([c for c in columns if c is not None]), columns
+            )
+        return _chunks(_row(row, columns) for row in inputs)
+    if hasattr(inputs, "__iter__"):
+        return _chunks(inputs)
+    return _chunks(inputs[i] for i in range(len(inputs)))
+
+
+def _columns(dataset: Any, task: Task) -> tuple[str, str | None]:
+    found: Columns = task.columns(dataset, labelled=False)
+    return found.text, found.text_pair
+
+
+def _slices(dataset: Any, columns: tuple[str, str | None]) -> Iterator[list[Any]]:
+    first, second = columns
+    for start in range(0, len(dataset), WINDOW):
+        rows = dataset[start : start + WINDOW]
+        yield list(rows[first]) if second is None else list(zip(rows[first], rows[second], strict=True))
+
+
+def _row(row: Mapping[str, Any], columns: tuple[str, str | None]) -> Any:
+    first, second = columns
+    return row[first] if second is None else (row[first], row[second])
+
+
+def _chunks(inputs: Iterable[Any]) -> Iterator[list[Any]]:
+    stream = iter(inputs)
+    while window := list(islice(stream, WINDOW)):
+        yield window
+
+
+def _bar(size: int) -> Any:
+    if size <= BAR_FROM or not sys.stderr.isatty():
+        return None
+    from tqdm.auto import tqdm
+
+    return tqdm(total=size, unit=" inputs", leave=False)
+
+
+# ---- making one ----
+
+
+def build(
+    task: str | None,
+    model: Any,
+    tokenizer: Any,
+    *,
+    device: Any,
+    precision: str,
+    max_tokens: int,
+    **options: Any,
+) -> Pipeline:
+    """See `unpad.pipeline`."""
+    found = None if task is None else find_task(task)
+    hub = {name: options.pop(name) for name in auto.HUB_OPTIONS if name in options}
+    loading = {**(options.pop("model_kwargs", None) or {}), **hub}
+    for name in ("dtype", "torch_dtype", "trust_remote_code"):
+        if name in options:
+            loading[name] = options.pop(name)
+    if options.get("framework", "pt") not in ("pt", None):
+        raise ArgumentError(
+            f"framework={options['framework']!r} is not possible; leave it out: models are PyTorch's"
+        )
+    if isinstance(model, torch.nn.Module):
+        if not isinstance(model, Model):
+            raise ArgumentError(
+                f"model is a {type(model).__name__}, which a pipeline cannot run; pass a folder, a Hub id or a model from AutoModel...from_pretrained"
+            )
+        if loading:
+            raise ArgumentError(
+                f"{next(iter(loading))}= is for loading, but the model is loaded already; leave it out"
+            )
+        found = _task_for(model, found)
+        if device is not None:
+            model.to(_device(device))
+    elif model is None or isinstance(model, (str, Path)):
+        place = _device(device)  # before the weights are read: a wrong name costs no wait
+        found, model = _load(found, model, loading)
+        model.to(place)
+    else:
+        raise ArgumentError(f"model is a {type(model).__name__}; pass a folder, a Hub id or a loaded model")
+    return Pipeline(
+        found,
+        model,
+        _tokenizer(tokenizer, model, hub),
+        precision=precision,
+        max_tokens=max_tokens,
+        options=options,
+    )
+
+
+def _task_for(model: Model, asked: Task | None) -> Task:
+    """The task that was asked for, checked against the model's head, or the one that the head is for."""
+    found = asked or task_of(model.head_name)
+    if found is None:
+        raise ArgumentError(
+            f"{model.class_name} has no head that answers a task; load it with an AutoModelFor... class"
+        )
+    if model.head_name != found.head:
+        raise ArgumentError(f"{model.class_name} cannot do {found.name}; load it with {found.auto_class}")
+    return found
+
+
+def _load(asked: Task | None, name: str | Path | None, loading: dict[str, Any]) -> tuple[Task, Model]:
+    if name is None:
+        if asked is None:
+            raise ArgumentError(
+                "pipeline needs a task or a model, e.g. pipeline('sentiment-analysis', model='folder')"
+            )
+        name = asked.default_model
+        say_once(f"no model was named: {asked.name} takes {name}; pass model= to choose")
+        try:
+            return asked, _from_pretrained(asked, name, loading)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; this is the default for {asked.name}, pass model= to choose another"
+            ) from None
+    if asked is None:
+        hub = {key: value for key, value in loading.items() if key in auto.HUB_OPTIONS}
+        config = auto.AutoConfig.from_pretrained(name, **hub)
+        asked = next((t for t in map(_task_of_class, config.architectures) if t is not None), None)
+        if asked is None:
+            what = ", ".join(config.architectures) or "no architecture"
+            raise ArgumentError(
+                f"model {str(name)!r} names {what}, which tells no task; pass one, e.g. pipeline('text-classification', ...)"
+            )
+    return asked, _from_pretrained(asked, name, loading)
+
+
+def _task_of_class(name: str) -> Task | None:
+    """The task of a Hugging Face class name, such as BertForSequenceClassification."""
+    heads = [head for head, ending in HEAD_CLASSES.items() if head != "base" and name.endswith(ending)]
+    return task_of(heads[0]) if heads else None
+
+
+def _from_pretrained(found: Task, name: str | Path, loading: dict[str, Any]) -> Model:
+    model: Model = getattr(auto, found.auto_class).from_pretrained(name, **loading)
+    if model.load_report is not None and model.load_report.new:
+        say(
+            f"{name} was never trained for {found.name}: the answers of its new head mean nothing until it is"
+        )
+    return model
+
+
+def _tokenizer(given: Any, model: Model, hub: Mapping[str, Any]) -> Tokenizer:
+    if isinstance(given, Tokenizer):
+        return given
+    known = ("revision", "token", "cache_dir", "local_files_only")
+    options = {name: hub[name] for name in known if name in hub}
+    if given is not None:
+        if not isinstance(given, (str, Path)):
+            raise ArgumentError(
+                f"tokenizer is a {type(given).__name__}; pass a folder, a Hub id or one from unpad.AutoTokenizer.from_pretrained"
+            )
+        return AutoTokenizer.from_pretrained(given, **options)
+    if not model.name_or_path:
+        raise ArgumentError(
+            "the model was not loaded from a folder, so its tokenizer is unknown; pass tokenizer="
+        )
+    try:
+        return AutoTokenizer.from_pretrained(model.name_or_path, **options)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; there is no tokenizer beside the model, pass tokenizer=") from None
+
+
+def _device(given: Any) -> torch.device:
+    """The device that was asked for; None: a GPU if there is one. Raises ArgumentError where it is not there."""
+    if given is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if isinstance(given, int) and not isinstance(given, bool):
+            found = torch.device("cpu" if given < 0 else f"cuda:{given}")
+        else:
+            found = torch.device(given)
+    except (RuntimeError, TypeError):
+        raise ArgumentError(
+            f"device={given!r} is unknown; write 'cpu', 'cuda', 'cuda:1' or the number of a GPU"
+        ) from None
+    count = torch.cuda.device_count() if found.type == "cuda" else None
+    if count is not None and (found.index or 0) >= count:
+        raise ArgumentError(
+            f"device={given!r} is not here: there are {count} GPUs that PyTorch can use; leave device= out"
+        )
+    return found
