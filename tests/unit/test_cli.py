@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unpad.cli import __main__ as entry
 from unpad.cli._data import load_splits, slug
 from unpad.cli._options import Command, options_of
-from unpad.cli._run import read_config
+from unpad.cli._run import read_config, to_yaml
 from unpad.cli.doctor import examine
 from unpad.cli.train import command as train_command
 from unpad.errors import ArgumentError, DataError
@@ -236,7 +235,7 @@ _TEXTS = st.text(
     st.fixed_dictionaries(
         {
             "name": _TEXTS,
-            "text": st.none() | _TEXTS | st.sampled_from(["null", "NULL", "~", "#", "1"]),
+            "text": st.none() | _TEXTS | st.sampled_from(["null", "NULL", "~", "#", "1", "0E0", "yes"]),
             "rate": st.floats(allow_nan=False, allow_infinity=False),
             "steps": st.none() | st.integers(-(10**6), 10**6),
             "fast": st.booleans(),
@@ -248,7 +247,7 @@ def test_options_survive_the_way_through_a_yaml_file(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
     file = tmp_path_factory.mktemp("yaml") / "run.yaml"
-    file.write_text(yaml.safe_dump({"task": "do", **values}, allow_unicode=True), encoding="utf-8")
+    file.write_text(to_yaml({"task": "do", **values}), encoding="utf-8")
     assert sample().parse(["--config", str(file)]) == {"task": "do", **values}
 
 

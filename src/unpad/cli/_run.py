@@ -57,15 +57,29 @@ def clear_other_run(folder: Path, options: dict[str, Any]) -> None:
 
 def write_config(folder: Path, options: dict[str, Any]) -> None:
     """Keep the resolved options in `folder/config.yaml`, from which `--config` makes the same run."""
-    import yaml
-
     from unpad import __version__
 
     kept = {name: value for name, value in options.items() if name not in _NOT_KEPT}
     head = f"# unpad {__version__}. The same run again: unpad train {options['task']} --config THIS_FILE --output_dir ANOTHER_FOLDER\n"
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / CONFIG, head + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+    atomic_write(folder / CONFIG, head + to_yaml(kept))
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """The values as YAML in which text stays text: what could be read as a number ("1e3") is quoted."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar(
+            "tag:yaml.org,2002:str", value, style="'" if value[:1] in "+-.0123456789" else None
+        )
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

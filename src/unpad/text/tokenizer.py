@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenizers import AddedToken, Encoding
 from tokenizers import Tokenizer as RustTokenizer
@@ -20,15 +20,9 @@ from unpad.errors import ArgumentError, DataError, nearest
 from unpad.hub import resolve
 from unpad.notices import say_once
 from unpad.text import files
+from unpad.text._call import AS_IT_IS, PADDED, Plan, columns_of, filled, plan_for, problem_of, rows_of
 from unpad.text.encoding import BatchEncoding, plain
 
-_PADDING = {
-    False: None, None: None, "do_not_pad": None, True: "longest", "longest": "longest", "max_length": "max_length",
-}  # fmt: skip
-_TRUNCATION = {
-    False: None, None: None, "do_not_truncate": None, True: "longest_first",
-    "longest_first": "longest_first", "only_first": "only_first", "only_second": "only_second",
-}  # fmt: skip
 _LOOSE = (
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
     (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
@@ -58,13 +52,6 @@ class TruncationReport:
         return f"{self.truncated} of {self.texts} texts were truncated; {self.share:.1%} of their tokens were lost"
 
 
-class _Plan(NamedTuple):
-    """How the Rust tokenizer must be set for one call."""
-
-    truncation: dict[str, Any] | None
-    padding: dict[str, Any] | None
-
-
 def _token_id(name: str) -> Any:
     """Property: the id of the special token `name`, None while it is not set; setting the id sets the token."""
 
@@ -85,6 +72,14 @@ class Tokenizer:
     and nothing that calling changes: so fingerprints of functions that use a tokenizer stay the same.
     """
 
+    bos_token: str | None
+    eos_token: str | None
+    unk_token: str | None
+    sep_token: str | None
+    pad_token: str | None
+    cls_token: str | None
+    mask_token: str | None
+
     is_fast = True
     pad_token_type_id = 0
     bos_token_id = _token_id("bos_token")
@@ -98,13 +93,8 @@ class Tokenizer:
     def __init__(self, rust: RustTokenizer, settings: files.Settings | None = None, name_or_path: str = ""):
         settings = settings or files.Settings()
         self.name_or_path = name_or_path
-        self.bos_token = settings.special.get("bos_token")
-        self.eos_token = settings.special.get("eos_token")
-        self.unk_token = settings.special.get("unk_token")
-        self.sep_token = settings.special.get("sep_token")
-        self.pad_token = settings.special.get("pad_token")
-        self.cls_token = settings.special.get("cls_token")
-        self.mask_token = settings.special.get("mask_token")
+        for name in files.SPECIAL:
+            setattr(self, name, settings.special.get(name))
         self.additional_special_tokens = list(settings.extra)
         self.model_max_length = settings.model_max_length
         self.padding_side = settings.padding_side
@@ -113,10 +103,8 @@ class Tokenizer:
         self.clean_up_tokenization_spaces = settings.clean_up_tokenization_spaces
         self._config = dict(settings.config)
         self._rust = rust
-        self._lock = (
-            threading.Lock()
-        )  # truncation and padding are states of the Rust object, shared by all threads
-        self._applied: _Plan | None = None
+        self._lock = threading.Lock()  # truncation and padding are states of the Rust object, of all threads
+        self._applied: Plan | None = None
         self._report = TruncationReport()
 
     @classmethod
@@ -128,7 +116,7 @@ class Tokenizer:
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write the files that unpad and transformers read; returns their paths."""
         with self._lock:
-            self._apply(_Plan(None, None))
+            self._apply(AS_IT_IS)
             return files.write(save_directory, self._rust, self._settings())
 
     def _settings(self) -> files.Settings:
@@ -145,7 +133,7 @@ class Tokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            self._apply(_Plan(None, None))
+            self._apply(AS_IT_IS)
             rust = self._rust.to_str()
         return {"rust": rust, "settings": self._settings(), "name_or_path": self.name_or_path}
 
@@ -171,11 +159,6 @@ class Tokenizer:
         return self._rust.get_vocab_size(with_added_tokens=False)
 
     @property
-    def vocab(self) -> dict[str, int]:
-        """Token to id, added tokens included."""
-        return self.get_vocab()
-
-    @property
     def backend_tokenizer(self) -> RustTokenizer:
         """The `tokenizers.Tokenizer` underneath."""
         return self._rust
@@ -183,6 +166,8 @@ class Tokenizer:
     def get_vocab(self) -> dict[str, int]:
         """Token to id, added tokens included."""
         return self._rust.get_vocab(with_added_tokens=True)
+
+    vocab = property(get_vocab)
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
@@ -192,9 +177,8 @@ class Tokenizer:
     @property
     def all_special_tokens(self) -> list[str]:
         """Every special token once: the named ones, then the additional ones."""
-        return list(
-            dict.fromkeys([*self.special_tokens_map.values(), *map(str, self.additional_special_tokens)])
-        )
+        tokens = [*self.special_tokens_map.values(), *map(str, self.additional_special_tokens)]
+        return list(dict.fromkeys(tokens))
 
     @property
     def all_special_ids(self) -> list[int]:
@@ -242,9 +226,9 @@ class Tokenizer:
         """Token of an id, or tokens of several ids (list, numpy array or torch tensor)."""
         ids = plain(ids)
         if isinstance(ids, int):
-            self._check_ids([ids], "")
+            self._check_ids([ids])
             return self._rust.id_to_token(ids)
-        self._check_ids(ids, "")
+        self._check_ids(ids)
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [self._rust.id_to_token(i) for i in ids if i not in skipped]
 
@@ -291,38 +275,34 @@ class Tokenizer:
         """
         for name in unknown:
             if name != "verbose":  # accepted because recipes pass it; notices say everything once anyway
-                raise ArgumentError(
-                    f"the tokenizer has no argument {name!r}{nearest(name, ['text_pair', *(type(self).__call__.__kwdefaults__ or ())])}"
-                )
+                known = ["text_pair", *(type(self).__call__.__kwdefaults__ or ())]
+                raise ArgumentError(f"the tokenizer has no argument {name!r}{nearest(name, known)}")
         if text is None and text_target is None:
             raise ArgumentError("the tokenizer was called without a text; pass text= or text_target=")
         results = []
         for what, first, second in (("text", text, text_pair), ("text_target", text_target, None)):
             if first is None:
                 continue
-            rows, single, pairs = _rows(what, first, second, is_split_into_words)
-            plan = self._plan(
-                padding, truncation, max_length, stride, pad_to_multiple_of, padding_side,
-                self.num_special_tokens_to_add(pairs) if add_special_tokens else 0,
-            )  # fmt: skip
+            rows, single, pairs = rows_of(what, first, second, is_split_into_words)
+            specials = self.num_special_tokens_to_add(pairs) if add_special_tokens else 0
+            plan = plan_for(
+                self, padding, truncation, max_length, stride, pad_to_multiple_of, padding_side, specials
+            )
             encodings, samples = self._encode(
                 what, rows, pairs, is_split_into_words, add_special_tokens, plan, return_overflowing_tokens
             )
             ids = [e.ids for e in encodings]
-            if plan.truncation is None and max_length is None:
-                self._say_if_too_long(ids)
+            longest = max(map(len, ids), default=0)
+            if plan.truncation is None and max_length is None and longest > self.model_max_length:
+                say_once(
+                    f"a text of {longest} tokens is longer than the model takes ({self.model_max_length}) and was not "
+                    "truncated; pass truncation=True unless it is cut later",
+                    key=f"too long for {self.name_or_path}",
+                )
             columns: dict[str, Any] = {"input_ids": ids}
-            if (
-                "token_type_ids" in self.model_input_names
-                if return_token_type_ids is None
-                else return_token_type_ids
-            ):
+            if self._wants("token_type_ids", return_token_type_ids):
                 columns["token_type_ids"] = [e.type_ids for e in encodings]
-            if (
-                "attention_mask" in self.model_input_names
-                if return_attention_mask is None
-                else return_attention_mask
-            ):
+            if self._wants("attention_mask", return_attention_mask):
                 padded = plan.padding is not None
                 columns["attention_mask"] = [e.attention_mask if padded else [1] * len(e) for e in encodings]
             if return_special_tokens_mask:
@@ -355,60 +335,10 @@ class Tokenizer:
         """The older spelling of `text_target=`; nothing changes where source and target share a vocabulary."""
         yield self
 
-    def _plan(
-        self, padding: Any, truncation: Any, max_length: int | None, stride: int, multiple: int | None, side: str | None, specials: int
-    ) -> _Plan:  # fmt: skip
-        """Check the options of a call and turn them into settings of the Rust tokenizer."""
-        if max_length is not None and padding is False and truncation is None:
-            truncation = True
-        pad = _choice("padding", padding, _PADDING)
-        cut = _choice("truncation", truncation, _TRUNCATION)
-        if pad == "longest" and max_length is not None and cut is None:
-            say_once(
-                "max_length has no effect with padding=True and no truncation; pass truncation=True or padding='max_length'"
-            )
-        limit = self.model_max_length if max_length is None else max_length
-        if limit >= 10**20:  # no limit is known, so there is nothing to pad or cut to
-            pad, cut = (None if pad == "max_length" else pad), None
-        if pad and self.pad_token is None:
-            raise ArgumentError(
-                "padding needs a pad token and this tokenizer has none; set tokenizer.pad_token = tokenizer.eos_token, or call add_special_tokens({'pad_token': '[PAD]'})"
-            )
-        side = side or self.padding_side
-        for name, value in (("padding_side", side), ("truncation_side", self.truncation_side)):
-            if value not in ("left", "right"):
-                raise ArgumentError(f"{name}={value!r} is not known; allowed are 'left' and 'right'")
-        if multiple is not None and multiple < 1:
-            raise ArgumentError(f"pad_to_multiple_of={multiple} is not possible; give 1 or more")
-        if pad and cut and multiple and limit % multiple:
-            raise ArgumentError(
-                f"max_length={limit} is no multiple of pad_to_multiple_of={multiple}; round one of them"
-            )
-        if cut and limit < specials:
-            raise ArgumentError(
-                f"max_length={limit} leaves no room for the {specials} special tokens; give {specials} or more"
-            )
-        if cut and not 0 <= stride < max(1, limit - specials):
-            raise ArgumentError(
-                f"stride={stride} must be from 0 to below max_length less special tokens ({limit} - {specials} = {limit - specials})"
-            )
-        return _Plan(
-            {"max_length": limit, "stride": stride, "strategy": cut, "direction": self.truncation_side}
-            if cut
-            else None,
-            {
-                "length": limit if pad == "max_length" else None,
-                "direction": side,
-                "pad_id": self.pad_token_id,
-                "pad_token": self.pad_token,
-                "pad_type_id": self.pad_token_type_id,
-                "pad_to_multiple_of": multiple,
-            }
-            if pad
-            else None,
-        )
+    def _wants(self, column: str, asked: bool | None) -> bool:
+        return column in self.model_input_names if asked is None else asked
 
-    def _apply(self, plan: _Plan) -> None:
+    def _apply(self, plan: Plan) -> None:
         """Set the Rust tokenizer; only under the lock, and only where it differs, since setting it costs a copy."""
         if self._applied == plan:
             return
@@ -424,7 +354,7 @@ class Tokenizer:
         self._applied = plan
 
     def _encode(
-        self, what: str, rows: list[Any], pairs: bool, words: bool, specials: bool, plan: _Plan, keep: bool
+        self, what: str, rows: list[Any], pairs: bool, words: bool, specials: bool, plan: Plan, keep: bool
     ) -> tuple[list[Encoding], list[int]]:
         """Encodings of the rows (with `keep` also of what was cut off) and the row that each is of."""
         with self._lock:
@@ -452,8 +382,7 @@ class Tokenizer:
     ) -> DataError:
         """The row that made the Rust tokenizer refuse a batch, and why."""
         for i, row in enumerate(rows):
-            problem = _problem(row, words)
-            if problem:
+            if problem := problem_of(row, words):
                 return DataError(f"row {i} of {what!r} is {problem}")
         for i, row in enumerate(rows):
             try:
@@ -468,7 +397,7 @@ class Tokenizer:
 
     def _count(
         self, found: list[Encoding], overflow: list[list[Encoding]], rows: list[Any], pairs: bool, words: bool,
-        specials: bool, plan: _Plan, keep: bool,
+        specials: bool, plan: Plan, keep: bool,
     ) -> None:  # fmt: skip
         """Add the rows of a call to the truncation report."""
         assert plan.truncation is not None
@@ -482,10 +411,9 @@ class Tokenizer:
         before = {}
         if pairs and strategy == "longest_first":
             full = [i for i, n in enumerate(kept) if n + added >= plan.truncation["max_length"]]
-            self._apply(_Plan(None, None))
-            whole = self._rust.encode_batch_fast(
-                [rows[i] for i in full], is_pretokenized=words, add_special_tokens=False
-            )
+            self._apply(AS_IT_IS)
+            again = [rows[i] for i in full]
+            whole = self._rust.encode_batch_fast(again, is_pretokenized=words, add_special_tokens=False)
             before = {i: len(e) for i, e in zip(full, whole, strict=True)}
         else:
             other = 0 if strategy == "only_second" else 1  # the text of a pair that every piece repeats whole
@@ -500,15 +428,6 @@ class Tokenizer:
         if not keep:
             report.truncated += sum(n > 0 for n in lost)
             report.tokens_lost += sum(lost)
-
-    def _say_if_too_long(self, ids: list[list[int]]) -> None:
-        longest = max(map(len, ids), default=0)
-        if longest > self.model_max_length:
-            say_once(
-                f"a text of {longest} tokens is longer than the model takes ({self.model_max_length}) and was not "
-                "truncated; pass truncation=True unless it is cut later",
-                key=f"too long for {self.name_or_path}",
-            )
 
     def truncation_report(self) -> TruncationReport:
         """How many texts were truncated in this process, and what share of their tokens was lost."""
@@ -537,10 +456,8 @@ class Tokenizer:
         `input_ids`, `token_type_ids`, `attention_mask` and `special_tokens_mask` are padded, every other column stays.
         Numpy arrays and torch tensors come back as such. Raises DataError when the features do not have the same keys.
         """
-        if isinstance(encoded_inputs, Mapping):
-            data = dict(encoded_inputs)
-        else:
-            data = _columns(list(encoded_inputs))
+        inputs = encoded_inputs
+        data = dict(inputs) if isinstance(inputs, Mapping) else columns_of(list(inputs))
         if "input_ids" not in data:
             raise DataError(
                 f"features have no 'input_ids' to pad; they have: {', '.join(map(str, data)) or 'nothing'}; tokenize them first"
@@ -550,31 +467,15 @@ class Tokenizer:
         sample = data["input_ids"] if hasattr(data["input_ids"], "tolist") else data["input_ids"][0]
         if return_tensors is None and hasattr(sample, "tolist"):
             return_tensors = "np" if type(sample).__module__.startswith("numpy") else "pt"
-        plan = self._plan(padding, None, max_length, 0, pad_to_multiple_of, padding_side, 0).padding
-
-        ids = plain(data["input_ids"])
-        single = not isinstance(ids[0], (list, tuple))
-        names = ("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask")
-        rows = {key: plain(data[key]) for key in names if key in data}
+        plan = plan_for(self, padding, None, max_length, 0, pad_to_multiple_of, padding_side, 0)
+        rows = {key: plain(data[key]) for key in PADDED if key in data}
+        single = not isinstance(rows["input_ids"][0], (list, tuple))
         if single:
             rows = {key: [value] for key, value in rows.items()}
-        lengths = [len(row) for row in rows["input_ids"]]
-        if (
-            "attention_mask" in self.model_input_names
-            if return_attention_mask is None
-            else return_attention_mask
-        ):
-            rows.setdefault("attention_mask", [[1] * n for n in lengths])
-        if plan is not None:
-            width = max(lengths) if plan["length"] is None else plan["length"]
-            width += -width % (pad_to_multiple_of or 1)
-            fills = dict(zip(names, (plan["pad_id"], plan["pad_type_id"], 0, 1), strict=True))
-            left = plan["direction"] == "left"
-            for key, values in rows.items():
-                gaps = [[fills[key]] * (width - n) for n in lengths]
-                rows[key] = [
-                    [*gap, *row] if left else [*row, *gap] for gap, row in zip(gaps, values, strict=True)
-                ]  # fmt: skip
+        if self._wants("attention_mask", return_attention_mask):
+            rows.setdefault("attention_mask", [[1] * len(row) for row in rows["input_ids"]])
+        if plan.padding is not None:
+            rows = filled(rows, plan.padding)
         data.update({key: value[0] if single else value for key, value in rows.items()})
         return BatchEncoding(data, tensor_type=return_tensors)
 
@@ -596,10 +497,9 @@ class Tokenizer:
         if isinstance(ids, int):
             ids = [ids]
         if not (len(ids) and isinstance(ids[0], (list, tuple))):
-            self._check_ids(ids, "")
-            return self._tidy(
-                self._rust.decode(ids, skip_special_tokens=skip_special_tokens), clean_up_tokenization_spaces
-            )
+            self._check_ids(ids)
+            text = self._rust.decode(ids, skip_special_tokens=skip_special_tokens)
+            return self._tidy(text, clean_up_tokenization_spaces)
         ids = [plain(row) for row in ids]
         for i, row in enumerate(ids):
             self._check_ids(row, f" in row {i}")
@@ -613,14 +513,12 @@ class Tokenizer:
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
         """Texts of several rows of ids; see `decode`."""
-        texts = (
-            self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
-            if len(sequences)
-            else []
-        )
+        if len(sequences) == 0:
+            return []
+        texts = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
         return [texts] if isinstance(texts, str) else texts
 
-    def _check_ids(self, ids: Any, where: str) -> None:
+    def _check_ids(self, ids: Any, where: str = "") -> None:
         try:
             low, high = min(ids, default=0), max(ids, default=0)
             whole = isinstance(low, int) and isinstance(high, int)
@@ -641,9 +539,7 @@ class Tokenizer:
         if not (self.clean_up_tokenization_spaces if close_gaps is None else close_gaps):
             return text
         if isinstance(self._rust.model, BPE):
-            return (
-                text  # byte-level vocabularies keep the spaces of the text, and closing gaps would change it
-            )
+            return text  # byte-level vocabularies keep the spaces of the text; closing gaps would change it
         for loose, closed in _LOOSE:
             text = text.replace(loose, closed)
         return text
@@ -679,129 +575,10 @@ class AutoTokenizer:
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
-        found = Tokenizer.from_folder(resolve(name_or_path, what="tokenizer", files=files.FILES, **hub), **overrides)
+        path = resolve(name_or_path, what="tokenizer", files=files.FILES, **hub)
+        found = Tokenizer.from_folder(path, **overrides)
         found.name_or_path = os.fspath(name_or_path)
         return found
-
-
-def _choice(name: str, value: Any, allowed: Mapping[Any, str | None]) -> str | None:
-    value = getattr(value, "value", value)  # enumerations of other libraries
-    if isinstance(value, (bool, str)) or value is None:
-        if value in allowed:
-            return allowed[value]
-        hint = nearest(str(value), [k for k in allowed if isinstance(k, str)])
-    else:
-        hint = ""
-    raise ArgumentError(
-        f"{name}={value!r} is not known; allowed are True, False, {', '.join(repr(k) for k in allowed if isinstance(k, str))}{hint}"
-    )
-
-
-def _sequence(what: str, value: Any) -> Any:
-    """A string as it is; any other sequence as a list or tuple."""
-    if isinstance(value, (str, list, tuple)):
-        return value
-    for convert in ("to_pylist", "tolist"):
-        if hasattr(value, convert):
-            found = getattr(value, convert)()
-            if isinstance(found, (str, list)):
-                return found
-    if (
-        hasattr(value, "__len__")
-        and hasattr(value, "__getitem__")
-        and not isinstance(value, (Mapping, bytes))
-    ):
-        try:
-            return list(value[:])  # a data set column reads a slice at once, but single rows slowly
-        except (TypeError, KeyError):
-            return list(value)
-    raise DataError(
-        f"{what!r} is {value!r:.60} of type {type(value).__name__}; pass a string or a sequence of strings"
-    )
-
-
-def _batch(what: str, value: Any, words: bool) -> tuple[list[Any], bool]:
-    """`(rows, whether it was a single text)`."""
-    value = _sequence(what, value)
-    if isinstance(value, str):
-        if words:
-            raise DataError(
-                f"{what!r} is a string, but is_split_into_words=True asks for a list of words; split it or leave the option out"
-            )
-        return [value], True
-    if not words:
-        return list(value), False
-    if not value or isinstance(value[0], str) or not hasattr(value[0], "__len__"):
-        return [list(value)], True
-    return [
-        row if isinstance(row, (str, list, tuple)) or row is None else _sequence(what, row) for row in value
-    ], False
-
-
-def _rows(what: str, text: Any, text_pair: Any, words: bool) -> tuple[list[Any], bool, bool]:
-    """What `encode_batch` takes, whether it was a single text (or pair), and whether the rows are pairs."""
-    rows, single = _batch(what, text, words)
-    if text_pair is None:
-        first = rows[0] if rows else ""
-        pairs = isinstance(first, (list, tuple)) and len(first) == 2
-        return rows, single, pairs and not (words and isinstance(first[0], str))
-    seconds, second_single = _batch(f"{what}_pair", text_pair, words)
-    if single != second_single:
-        one, many = (what, f"{what}_pair") if single else (f"{what}_pair", what)
-        raise DataError(
-            f"{one!r} is a single text but {many!r} is a batch; pass two texts or two batches of the same length"
-        )
-    if len(rows) != len(seconds):
-        raise DataError(
-            f"{what!r} has {len(rows)} rows but '{what}_pair' has {len(seconds)}; pass two batches of the same length"
-        )
-    return list(zip(rows, seconds, strict=True)), single, True
-
-
-def _problem(row: Any, words: bool) -> str:
-    """Why a row is no text (or pair, or list of words), in words; an empty string when it is one."""
-    if isinstance(row, tuple) and len(row) == 2 and not (words and isinstance(row[0], str)):
-        for place, part in zip(("first", "second"), row, strict=True):
-            problem = _problem(part, words) if not isinstance(part, tuple) else ""
-            if problem:
-                return f"a pair whose {place} text is {problem}"
-        return ""
-    if isinstance(row, str):
-        if words:
-            return f"the string {row!r:.40}, but is_split_into_words=True asks for lists of words; split it"
-        try:
-            row.encode()
-        except UnicodeEncodeError:
-            return f"{row!r:.40}, which holds half of a character (a lone surrogate); read the text as UTF-8 again"
-        return ""
-    if isinstance(row, (list, tuple)):
-        if not words:
-            return f"a list of {len(row)} items; pass is_split_into_words=True when these are words"
-        for i, word in enumerate(row):
-            problem = (
-                _problem(word, False) if isinstance(word, str) else f"{word!r:.40} ({type(word).__name__})"
-            )
-            if problem:
-                return f"a list whose word {i} is {problem}; every word must be a string"
-        return ""
-    return f"{row!r:.40} ({type(row).__name__}), not a string; drop the row, or fill it with ''"
-
-
-def _columns(features: list[Any]) -> dict[str, list[Any]]:
-    """A list of features as one dictionary of columns."""
-    if not features:
-        raise DataError("there are no features to pad; pass at least one")
-    for i, feature in enumerate(features):
-        if not isinstance(feature, Mapping):
-            raise DataError(
-                f"feature {i} is a {type(feature).__name__}, not a dictionary; pass what the tokenizer returned"
-            )
-        if feature.keys() != features[0].keys():
-            odd = sorted(map(str, feature.keys() ^ features[0].keys()))
-            raise DataError(
-                f"feature {i} and feature 0 differ in the keys {', '.join(odd)}; give all features the same keys"
-            )
-    return {key: [feature[key] for feature in features] for key in features[0]}
 
 
 def _from_rust(error: BaseException) -> bool:

@@ -1,0 +1,403 @@
+"""Local files as Arrow tables: csv, json, parquet and text, compressed or not, read by pyarrow straight into memory.
+
+Text stays text: an empty cell of a text column is `""`, and `NA`, `null` or a date are kept as they stand. Whatever is
+wrong with a file is told in one line with its full path and the place in it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from unpad.data._find import ALLOWED, COMPRESSIONS, FORMATS, ending
+from unpad.errors import ArgumentError, DataError, UnpadError, listing, nearest
+from unpad.notices import say_once
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+OPTIONS = {"csv": {"delimiter", "sep", "column_names", "encoding"}, "json": {"field", "encoding"},
+           "parquet": {"columns"}, "text": {"encoding"}}  # fmt: skip
+"""Format -> the options that reading it here knows."""
+
+
+def formats_of(files: Iterable[str], builder: str | None) -> dict[str, str]:
+    """File -> format, which `builder` or else the ending says; raises DataError for a strange ending or no content."""
+    kinds = {}
+    for file in files:
+        if builder is None and not ending(file):
+            raise DataError(
+                f"{os.path.abspath(file)} has an ending that is not known; allowed are {ALLOWED}."
+            )
+        if os.path.getsize(file) == 0:
+            raise _nothing_in(file, "is empty (0 bytes)")
+        kinds[file] = builder or FORMATS[ending(file)]
+    return kinds
+
+
+def read_tables(kinds: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """File -> its table, with at least one row and plain column types, which are the same in all csv files."""
+    tables = {file: _table(file, kind, options) for file, kind in kinds.items()}
+    sheets = {file: table for file, table in tables.items() if kinds[file] == "csv"}
+    types = _common_types(sheets)
+    for file, table in sheets.items():
+        other = {f.name: types[f.name] for f in table.schema if f.type != types[f.name]}
+        if other:  # a second pass is rare and cheaper than reading every cell as text first
+            tables[file] = _table(file, "csv", {**options, "types": other})
+    return tables
+
+
+def joined(tables: list[pa.Table], files: list[str]) -> pa.Table:
+    """The rows of all files of one split, in the order of the files."""
+    import pyarrow as pa
+
+    if len(tables) == 1:
+        return tables[0]
+    for table, file in zip(tables, files, strict=True):
+        if set(table.column_names) != set(tables[0].column_names):
+            raise DataError(
+                f"{os.path.abspath(file)} has the columns {listing(table.column_names)}, but "
+                f"{os.path.basename(files[0])} has {listing(tables[0].column_names)}; "
+                "files of one split need the same columns."
+            )
+    ordered = [table.select(tables[0].column_names) for table in tables]
+    try:
+        return pa.concat_tables(ordered, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the files {listing(map(os.path.basename, files), 4)} have columns of different types ({one_line(error)}); "
+            "make them the same."
+        ) from None
+
+
+def _table(file: str, kind: str, options: Mapping[str, Any]) -> pa.Table:
+    """One file as an Arrow table with at least one row and plain column types."""
+    import pyarrow as pa
+
+    full = os.path.abspath(file)
+    read: Any = {"csv": _csv, "json": _json, "parquet": _parquet, "text": _text}[kind]
+    try:
+        table = read(file, **options)
+    except UnpadError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{full} is not {error.encoding} text ({one_line(error)}); pass the right encoding=, or save it as UTF-8."
+        ) from None
+    except PermissionError:
+        raise DataError(f"{full} may not be read (permission denied); allow it, or copy the file.") from None
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{full} cannot be read as {kind} ({one_line(error)}); the file is damaged, cut short or of another format."
+        ) from None
+    if table.num_columns == 0 or table.num_rows == 0:
+        raise _nothing_in(file, "has no rows")
+    return plain(table)
+
+
+def _nothing_in(file: str, what: str) -> DataError:
+    return DataError(f"{os.path.abspath(file)} {what}; a data file needs at least one row.")
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The same rows with plain strings, where pandas wrote categories or 64-bit offsets; cheap, no column else moves."""
+    import pyarrow as pa
+
+    if b"huggingface" in (table.schema.metadata or {}):
+        return table  # the writer declared its types
+    for i, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_large_string(kind) and table.column(i).nbytes < 1 << 31:
+            kind = pa.string()
+        if kind != field.type:
+            table = table.set_column(i, field.name, table.column(i).cast(kind))
+    return table
+
+
+def _content(file: str, encoding: str | None = None) -> bytes:
+    """The content without compression and byte order mark, as UTF-8 when an encoding is given."""
+    import pyarrow as pa
+
+    with pa.input_stream(file, compression="detect") as stream:
+        raw = stream.read()
+    try:
+        raw = raw.decode(encoding).encode() if encoding else raw
+    except LookupError:
+        raise ArgumentError(
+            f"encoding={encoding!r} is not known; write for instance 'utf-8' or 'latin-1'."
+        ) from None
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    if not raw or raw.isspace():
+        raise _nothing_in(file, "is empty (blank lines only)")
+    return raw
+
+
+def _check_utf8(file: str, raw: bytes) -> None:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{os.path.abspath(file)} is not UTF-8 text (line {line}, byte {raw[error.start]:#04x}); "
+            "save it as UTF-8, or pass encoding='latin-1' or what it is."
+        ) from None
+
+
+def _csv(
+    file: str,
+    delimiter: str | None = None,
+    sep: str | None = None,
+    column_names: Any = None,
+    encoding: str | None = None,
+    types: Mapping[str, pa.DataType] | None = None,
+) -> pa.Table:
+    """Numbers become numbers; everything else stays the text that it is, empty cells of text columns included.
+
+    `types` fixes the types of some columns; the others are what all their values allow.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    full = os.path.abspath(file)
+    raw = _content(file, encoding)
+    delimiter = delimiter or sep or ("\t" if ending(file) == ".tsv" else ",")
+    ragged: list[pc.InvalidRow] = []
+
+    def refuse(row: pc.InvalidRow) -> str:
+        ragged.append(row)
+        return "error"
+
+    try:
+        table = pc.read_csv(
+            io.BytesIO(raw),
+            read_options=pc.ReadOptions(
+                use_threads=False,  # only then does a bad row know its number
+                column_names=list(column_names) if column_names else None,
+                block_size=max(1 << 20, min(len(raw) + 1, 1 << 30)),
+            ),
+            parse_options=pc.ParseOptions(
+                delimiter=delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=refuse,
+                ignore_empty_lines=True,
+            ),
+            convert_options=pc.ConvertOptions(
+                null_values=[""],
+                strings_can_be_null=False,
+                column_types=dict(types or {}),
+                true_values=["true", "True", "TRUE"],
+                false_values=["false", "False", "FALSE"],
+            ),
+        )
+    except pa.ArrowInvalid:
+        if ragged:
+            row = ragged[0]
+            line = f"row {row.number} (the header is row 1)" if row.number is not None else "a row"
+            raise DataError(
+                f"{full}, {line} has {row.actual_columns} columns instead of {row.expected_columns}: {short(row.text)}; "
+                f"put quotes around cells that contain {delimiter!r}, or fix the row."
+            ) from None
+        _check_utf8(file, raw)
+        raise
+    twice = [n for n in table.column_names if table.column_names.count(n) > 1]
+    if twice:
+        raise DataError(f"{full} has the column {twice[0]!r} twice in its first line; rename one of them.")
+    return table
+
+
+def _common_types(tables: Mapping[str, pa.Table]) -> dict[str, pa.DataType]:
+    """One type per column for all CSV files together, so that splits agree: a number, or else text.
+
+    A column without any value takes the type that it has elsewhere; dates and times stay text.
+    """
+    import pyarrow as pa
+
+    seen: dict[str, set[pa.DataType]] = {}
+    for table in tables.values():
+        for field in table.schema:
+            seen.setdefault(field.name, set()).add(field.type)
+    common = {}
+    for name, kinds in seen.items():
+        kinds.discard(pa.null())
+        if kinds and kinds <= {pa.int64(), pa.float64()}:
+            common[name] = pa.float64() if len(kinds) > 1 else kinds.pop()
+        else:
+            common[name] = pa.bool_() if kinds == {pa.bool_()} else pa.string()
+    return common
+
+
+def _json(file: str, field: str | None = None, encoding: str | None = None) -> pa.Table:
+    """JSON Lines, a list of objects, or an object of columns; strings that look like dates stay strings."""
+    full = os.path.abspath(file)
+    raw = _content(file, encoding)
+    _check_utf8(file, raw)  # pyarrow's JSON reader would let broken text pass
+    head = raw.lstrip()
+    first_line = head.split(b"\n", 1)[0].rstrip()
+    one_line_only = first_line == head.rstrip()
+    if field is None and (ending(file) != ".json" or (not one_line_only and _is_object(first_line))):
+        return _json_lines(full, raw)
+    try:
+        data = json.loads(head.decode())
+    except json.JSONDecodeError as error:
+        before = raw[: len(raw) - len(head)].count(b"\n")
+        raise DataError(
+            f"{full} is not valid JSON: line {error.lineno + before}, column {error.colno}: {error.msg}; "
+            "fix that place (JSON Lines needs one whole object per line)."
+        ) from None
+    if field is not None:
+        if not isinstance(data, dict) or field not in data:
+            keys = listing(data) if isinstance(data, dict) else "a list, without fields"
+            raise DataError(f"{full} has no field {field!r}; it holds: {keys}.")
+        data = data[field]
+    elif isinstance(data, dict) and len(data) == 1 and is_rows(next(iter(data.values()))):
+        only = next(iter(data))
+        say_once(f"rows of {full} are taken from its only field {only!r}")
+        data = data[only]
+    if isinstance(data, dict):
+        lengths = {len(value) if isinstance(value, list) else None for value in data.values()}
+        if len(lengths) <= 1 and None not in lengths:
+            return _from_columns(full, data)
+        if field is not None or not one_line_only:
+            raise DataError(
+                f"{full} holds one object with the fields {listing(data)}; expected a list of objects, one object "
+                "per line, or lists of equal length. Pass field='...' if rows are inside."
+            )
+        data = [data]  # a single row of JSON Lines
+    if not isinstance(data, list):
+        raise DataError(
+            f"{full} holds a single {type(data).__name__}; expected a list of objects or one per line."
+        )
+    bad = next((i for i, row in enumerate(data) if not isinstance(row, dict)), None)
+    if bad is not None:
+        raise DataError(
+            f"{full}, row {bad}: {short(data[bad])} is not an object; every row needs names for its values."
+        )
+    return _from_rows(full, data)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def is_rows(value: Any) -> bool:
+    """A list of at least one dictionary and nothing else."""
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
+
+
+def _from_rows(full: str, rows: list[dict[str, Any]]) -> pa.Table:
+    names = dict.fromkeys(key for row in rows for key in row)
+    return _from_columns(full, {name: [row.get(name) for row in rows] for name in names})
+
+
+def _from_columns(full: str, columns: Mapping[str, list[Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = pa.array(values)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            first: dict[str, int] = {}  # the first row of each type
+            for row, value in enumerate(values):
+                if value is not None:
+                    first.setdefault(type(value).__name__, row)
+            where = ", ".join(f"{kind} in row {row}" for kind, row in first.items())
+            reason = where if len(first) > 1 else one_line(error)
+            raise DataError(
+                f"{full}: column {name!r} has values of different types ({reason}); make them one."
+            ) from None
+    return pa.table(arrays)
+
+
+def _json_lines(full: str, raw: bytes) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    def parse(schema: pa.Schema | None) -> pa.Table:
+        return pj.read_json(
+            io.BytesIO(raw),
+            read_options=pj.ReadOptions(
+                use_threads=True, block_size=max(16 << 20, min(len(raw), 1 << 30) // 8)
+            ),
+            parse_options=pj.ParseOptions(explicit_schema=schema, newlines_in_values=False),
+        )
+
+    try:
+        table = parse(None)
+        untimed = pa.schema([f.with_type(_untimed(f.type)) for f in table.schema])
+        return table if untimed == table.schema else parse(untimed)
+    except pa.ArrowInvalid:
+        rows = []  # slow and exact: find the line
+        for number, line in enumerate(raw.split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                rows.append(json.loads(line.decode("utf-8-sig")))
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{full}, line {number} is not valid JSON: {error.msg} at column {error.colno}: "
+                    f"{short(line.decode('utf-8', 'replace'))}; fix or remove that line."
+                ) from None
+            if not isinstance(rows[-1], dict):
+                raise DataError(
+                    f"{full}, line {number} is {short(rows[-1])}, not an object with named values."
+                ) from None
+        return _from_rows(full, rows)
+
+
+def _untimed(kind: pa.DataType) -> pa.DataType:
+    """The same type with strings in place of the dates that the JSON reader guesses."""
+    import pyarrow as pa
+
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_untimed(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_untimed(field.type)) for field in kind])
+    return kind
+
+
+def _parquet(file: str, columns: list[str] | None = None) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    source = io.BytesIO(_content(file)) if file.lower().endswith(COMPRESSIONS) else file
+    with pq.ParquetFile(source) as parquet:
+        names = parquet.schema_arrow.names
+        unknown = next((c for c in columns or [] if c not in names), None)
+        if unknown is not None:
+            full = os.path.abspath(file)
+            raise DataError(
+                f"{full} has no column {unknown!r}{nearest(unknown, names)}; it has: {listing(names)}."
+            )
+        return parquet.read(columns=columns)
+
+
+def _text(file: str, encoding: str | None = None) -> pa.Table:
+    """One row per line in the column `text`; empty lines are kept as empty texts."""
+    import pyarrow as pa
+
+    raw = _content(file, encoding)
+    _check_utf8(file, raw)
+    lines = raw.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return pa.table({"text": pa.array(lines, pa.string())})
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """The text of an error (or its type) for a message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value for a message."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."

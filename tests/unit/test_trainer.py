@@ -1,0 +1,309 @@
+"""What people do with the Trainer and the Accelerator, beyond parity and resuming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from run_tiny import rows, trainer
+from torch import nn
+
+from unpad import (
+    Accelerator,
+    ArgumentError,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    CheckpointError,
+    DataError,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    TrainingError,
+    get_scheduler,
+    set_seed,
+)
+from unpad.checkpoint.files import checkpoints
+from unpad.data.sampler import BatchSampler
+from unpad.engine.schedules import SCHEDULES
+from unpad.train.feed import Feed, Micro
+
+SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 32}
+
+
+def small(**changes: object) -> nn.Module:
+    set_seed(0)
+    return AutoModelForSequenceClassification.from_config(BertConfig(**{**SMALL, **changes}))
+
+
+def quiet(folder: Path, **changes: object) -> TrainingArguments:
+    base = {"disable_tqdm": True, "draw_curves": False, "save_strategy": "no", "precision": "fp32"}
+    return TrainingArguments(str(folder), **{**base, **changes})
+
+
+def weights(model: nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def test_accumulated_micro_batches_train_like_one_large_batch(tmp_path: Path) -> None:
+    """The loss is that of the global batch, however it is cut, although micro-batches differ in length."""
+    found = []
+    for size, accumulation in ((8, 1), (4, 2), (2, 4)):
+        model = small(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        arguments = quiet(tmp_path / str(size), max_steps=4, per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, learning_rate=1e-3)
+        Trainer(model, arguments, train_dataset=rows(32, 0)).train()
+        found.append(weights(model))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_evaluation_counts_every_sample_once_and_predict_keeps_the_order(tmp_path: Path) -> None:
+    model, data = small(), rows(37, 3)
+    run = Trainer(model, quiet(tmp_path, eval_max_tokens=64), eval_dataset=data)
+    output = run.predict(data)
+    assert output.predictions.shape == (37, 2) and output.label_ids.tolist() == [row["labels"] for row in data]
+    alone = [model(torch.tensor([row["input_ids"]])).logits[0].detach().numpy() for row in data]
+    np.testing.assert_allclose(output.predictions, np.stack(alone), atol=1e-5)
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(np.stack(alone)), torch.from_numpy(output.label_ids))
+    assert run.evaluate()["eval_loss"] == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_any_module_that_returns_a_loss_trains(tmp_path: Path) -> None:
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+            logits = self.layer(x)
+            return {"logits": logits} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 3)).astype(np.float32)
+    data = [{"x": row, "labels": int(row[0] > 0), "unused": 1} for row in x]
+    model = Linear()
+    run = Trainer(model, quiet(tmp_path, num_train_epochs=30, learning_rate=0.05, save_strategy="epoch", save_total_limit=1), train_dataset=data,
+                  eval_dataset=data, compute_metrics=lambda p: {"accuracy": (p.predictions.argmax(-1) == p.label_ids).mean()})  # fmt: skip
+    before = run.evaluate()
+    run.train()
+    after = run.evaluate()
+    assert after["eval_accuracy"] > 0.95 > before["eval_accuracy"] and after["eval_loss"] < before["eval_loss"]
+    resumed = Trainer(Linear(), run.args, train_dataset=data, eval_dataset=data)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(resumed.model.layer.weight, model.layer.weight)
+
+
+def test_a_custom_collator_gives_the_same_training_as_packing(tmp_path: Path) -> None:
+    """Padded batches of a caller's collator and packed ones lead to the same weights (dropout 0)."""
+
+    def collate(features: list[dict]) -> dict[str, torch.Tensor]:
+        longest = max(len(f["input_ids"]) for f in features)
+        ids = torch.tensor([f["input_ids"] + [0] * (longest - len(f["input_ids"])) for f in features])
+        mask = torch.tensor([[1] * len(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features])
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([f["labels"] for f in features])}
+
+    data = rows(16, 0)
+    results = []
+    for collator in (None, collate):
+        model = small(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        Trainer(model, quiet(tmp_path / str(collator is None), max_steps=4, per_device_train_batch_size=16, learning_rate=1e-3), train_dataset=data, data_collator=collator).train()
+        results.append(weights(model))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_the_best_model_is_loaded_at_the_end_and_survives_the_limit(tmp_path: Path) -> None:
+    run = trainer(str(tmp_path), 24, learning_rate=0.02, save_total_limit=1, save_strategy="no")
+    result = run.train()
+    evaluations = [r for r in run.state.log_history if "eval_loss" in r]
+    best = min(evaluations, key=lambda r: r["eval_loss"])
+    assert run.state.best_step == best["step"] and result.global_step == 24
+    assert run.evaluate()["eval_loss"] == pytest.approx(best["eval_loss"], abs=1e-6)
+
+
+def test_early_stopping_stops_and_remembers_across_a_resume(tmp_path: Path) -> None:
+    class Worse(TrainerCallback):
+        """Makes every evaluation after the first look worse."""
+
+        def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+            kwargs["metrics"]["eval_loss"] = float(state.global_step)
+
+    def run(steps: int) -> Trainer:
+        made = trainer(str(tmp_path), 30, eval_steps=2, save_steps=2, load_best_model_at_end=False, save_total_limit=None)
+        made.callbacks = [Worse(), EarlyStoppingCallback(early_stopping_patience=4)]
+        return made
+
+    first = run(30)
+    assert first.train().global_step == 10
+    for step in (8, 10):
+        for path in checkpoints(tmp_path):
+            if path.name == f"checkpoint-{step}":
+                __import__("shutil").rmtree(path)
+    again = run(30)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 10, "two evaluations without gain were counted before the stop, two after"
+
+
+def test_callbacks_may_stop_a_run(tmp_path: Path) -> None:
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+            control.should_training_stop = state.global_step == 3
+
+    result = Trainer(small(), quiet(tmp_path, max_steps=50), train_dataset=rows(20, 0), callbacks=[Stop]).train()
+    assert result.global_step == 3
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_rows(tmp_path: Path) -> None:
+    model = small()
+    with torch.no_grad():
+        model.transformer.embeddings.tokens.weight[5] = float("nan")
+    data = [{"input_ids": [3, 4], "labels": 0} for _ in range(20)]
+    data[13] = {"input_ids": [3, 5], "labels": 1}
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+ \(rows .*13.* of the training data\)"):
+        Trainer(model, quiet(tmp_path, per_device_train_batch_size=4, save_strategy="steps", save_steps=1), train_dataset=data).train()
+
+
+def test_rows_are_checked_before_the_first_step(tmp_path: Path) -> None:
+    data = rows(10, 0)
+    data[7]["labels"] = 5
+    with pytest.raises(DataError, match=r"label 5 in row 7 of 'train' is outside 0\.\.1"):
+        Trainer(small(), quiet(tmp_path), train_dataset=data).train()
+    data = rows(10, 0)
+    data[4]["input_ids"] = [3] * 40
+    with pytest.raises(DataError, match="row 4 of 'train' has 40 tokens, the model takes 32"):
+        Trainer(small(), quiet(tmp_path), train_dataset=data).train()
+    data[4]["input_ids"] = [400]
+    with pytest.raises(DataError, match="token id 400 in row 4"):
+        Trainer(small(), quiet(tmp_path), train_dataset=data).train()
+    with pytest.raises(DataError, match="no rows"):
+        Trainer(small(), quiet(tmp_path), train_dataset=[]).train()
+
+
+def test_a_token_budget_trains_every_row_once_per_epoch(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Count(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+            self.model = kwargs["model"]
+            self.model.register_forward_pre_hook(lambda module, given: seen.extend(given[0].sample_ids) if module.training else None)
+
+    data = rows(40, 0)
+    Trainer(small(), quiet(tmp_path, num_train_epochs=2, max_tokens_per_batch=60), train_dataset=data, callbacks=[Count]).train()
+    assert sorted(seen) == sorted(list(range(40)) * 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(1, 60), batch=st.integers(1, 9), accumulation=st.integers(1, 4), epochs=st.floats(0.1, 3.5))
+def test_steps_cover_the_epochs_exactly(size: int, batch: int, accumulation: int, epochs: float) -> None:
+    feed = Feed(BatchSampler(size, batch, seed=1), accumulation, lambda r: Micro(None, len(r), 0, r), "", size)
+    whole = int(epochs)
+    steps = feed.total_steps(epochs)
+    covered: dict[int, list[int]] = {}
+    for step in range(steps):
+        epoch, _ = feed.place(step)
+        covered.setdefault(epoch, []).extend(int(row) for part in feed.rows_of(step) for row in part)
+    for epoch in range(whole):
+        assert sorted(covered[epoch]) == list(range(size))
+    if epochs > whole:
+        assert len(covered[whole]) >= min(size, int((epochs - whole) * size))
+
+
+def test_history_is_written_as_it_happens(tmp_path: Path) -> None:
+    run = trainer(str(tmp_path), 6)
+    run.train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == run.state.log_history and [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
+    assert {"eval_loss", "eval_accuracy", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "epoch"} <= set(lines[1])
+
+
+def test_arguments_take_old_spellings_and_name_the_nearest_of_unknown_ones() -> None:
+    arguments = TrainingArguments("out", evaluation_strategy="epoch", per_gpu_train_batch_size=4)
+    assert (arguments.eval_strategy, arguments.per_device_train_batch_size) == ("epoch", 4)
+    with pytest.raises(ArgumentError, match="'learning_rat'; did you mean 'learning_rate'"):
+        TrainingArguments("out", learning_rat=1e-3)
+    with pytest.raises(ArgumentError, match="give only one"):
+        TrainingArguments("out", evaluation_strategy="epoch", eval_strategy="no")
+    with pytest.raises(ArgumentError, match="'stepz' is unknown"):
+        TrainingArguments("out", save_strategy="stepz")
+    defaults = TrainingArguments()
+    assert (defaults.learning_rate, defaults.num_train_epochs, defaults.weight_decay, defaults.save_strategy) == (5e-5, 3.0, 0.0, "steps")
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_schedules_equal_transformers(name: str) -> None:
+    import transformers
+
+    factors = []
+    for module in (get_scheduler, transformers.get_scheduler):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler = module(name, optimizer=optimizer, num_warmup_steps=5, num_training_steps=30)
+        found = []
+        for _ in range(35):
+            found.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        factors.append(found)
+    if name == "constant":
+        factors = [f[5:] for f in factors]
+    np.testing.assert_allclose(factors[0], factors[1], atol=1e-12)
+
+
+def custom_loop(steps: int, accumulation: int, folder: Path | None = None, resume: bool = False) -> list[torch.Tensor]:
+    """The loop of the course, as a user's script writes it."""
+    accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=accumulation, seed=5)
+    model = small()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    data = rows(64, 0)
+    loader = torch.utils.data.DataLoader(data, batch_size=4, collate_fn=lambda f: {
+        "input_ids": nn.utils.rnn.pad_sequence([torch.tensor(r["input_ids"]) for r in f], batch_first=True),
+        "attention_mask": nn.utils.rnn.pad_sequence([torch.ones(len(r["input_ids"]), dtype=torch.long) for r in f], batch_first=True),
+        "labels": torch.tensor([r["labels"] for r in f])})  # fmt: skip
+    scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=steps)
+    model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    model.train()
+    start = steps // 2 if resume else 0
+    for step, batch in enumerate(loader):  # a loader draws a seed when it starts; the state is loaded after that
+        if step < start or step >= steps:
+            continue
+        if resume and step == start:
+            accelerator.load_state(folder)
+        with accelerator.accumulate(model):
+            loss = model(**batch).loss
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        if folder is not None and not resume and step + 1 == steps // 2:
+            accelerator.save_state(folder)
+    return weights(accelerator.unwrap_model(model))
+
+
+def test_a_custom_loop_continues_bit_for_bit(tmp_path: Path) -> None:
+    whole = custom_loop(8, 2, tmp_path / "state")
+    continued = custom_loop(8, 2, tmp_path / "state", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole, continued, strict=True))
+
+
+def test_the_accelerator_refuses_misuse_in_one_line(tmp_path: Path) -> None:
+    accelerator = Accelerator(mixed_precision="fp32")
+    model = accelerator.prepare(small())
+    with pytest.raises(ArgumentError, match="prepared before"):
+        accelerator.prepare(model)
+    with pytest.raises(ArgumentError, match="'fp23' is unknown; did you mean"):
+        Accelerator(mixed_precision="fp23")
+    accelerator.save_state(tmp_path / "state")
+    other = Accelerator(mixed_precision="fp32")
+    other.prepare(small(hidden_size=64))
+    with pytest.raises(CheckpointError, match="of another model"):
+        other.load_state(tmp_path / "state")
+    file = tmp_path / "state" / "model_0.safetensors"
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        accelerator.load_state(tmp_path / "state")
