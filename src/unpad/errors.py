@@ -29,10 +29,13 @@ class CheckpointError(UnpadError):
 class TrainingError(UnpadError):
     """Training cannot go on (a loss that is not finite, an output folder of another run, ...)."""
 
+    rows: tuple[int, ...] = ()
+    """Rows of the training data that were being computed, where these matter."""
 
-def nearest(name: str, known: Iterable[str]) -> str:
+
+def nearest(name: object, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the known name nearest to `name`, or an empty string when none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

@@ -7,7 +7,15 @@ import sys
 import numpy as np
 import torch
 
-from unpad import AutoModelForSequenceClassification, BertConfig, EarlyStoppingCallback, Trainer, TrainingArguments, load_metric, set_seed
+from unpad import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainingArguments,
+    load_metric,
+    set_seed,
+)
 
 WORDS = 97
 
@@ -26,7 +34,14 @@ def trainer(folder: str, steps: int, **changes: object) -> Trainer:
     """The run: dropout, accumulation, warm-up, evaluation, early stopping and best model, all of which must survive."""
     torch.set_num_threads(1)
     set_seed(7)
-    config = BertConfig(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=32)
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
     model = AutoModelForSequenceClassification.from_config(config)
     metric = load_metric("accuracy")
     settings = {

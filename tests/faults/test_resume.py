@@ -56,7 +56,8 @@ def same_run(a: Path, b: Path, step: int) -> None:
     left, right = (read_tree(folder / f"checkpoint-{step}", "training_state") for folder in (a, b))
     for tree in (left, right):
         tree["trainer"]["log_history"] = [
-            {k: v for k, v in record.items() if not k.endswith(TIMES)} for record in tree["trainer"]["log_history"]
+            {k: v for k, v in record.items() if not k.endswith(TIMES)}
+            for record in tree["trainer"]["log_history"]
         ]
     same_tree(left, right)
     assert history(a) == history(b)
@@ -91,7 +92,9 @@ def test_another_seed_gives_another_run(whole: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes()
 
 
-def test_a_damaged_newest_checkpoint_falls_back_and_ends_the_same(whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_newest_checkpoint_falls_back_and_ends_the_same(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     for step in range(9, 13):
@@ -109,7 +112,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_ends_the_same(whole: Path, t
 
 
 def test_a_checkpoint_continues_only_its_own_run(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="learning_rate: 0.001 there, 0.1 here"):
+    with pytest.raises(TrainingError, match=r"learning_rate: 0\.001 there, 0\.1 here"):
         trainer(str(tmp_path), 12, learning_rate=0.1).train(resume_from_checkpoint=whole / "checkpoint-4")
     other = trainer(str(tmp_path), 12)
     other.train_dataset = rows(50, 5)
@@ -136,7 +139,12 @@ def test_a_run_killed_at_20_random_moments_ends_the_same(tmp_path: Path) -> None
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def start(folder: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, str(script), str(folder), str(steps)], env=environment, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, str(script), str(folder), str(steps)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     reference = start(whole)
     rng = random.Random(11)
@@ -145,7 +153,9 @@ def test_a_run_killed_at_20_random_moments_ends_the_same(tmp_path: Path) -> None
         process = start(killed)
         # a run that has begun shows by its history file, which is rewritten first; then kill within a few steps' time
         before = (killed / "metrics.jsonl").stat().st_mtime_ns if (killed / "metrics.jsonl").exists() else 0
-        while process.poll() is None and (not (killed / "metrics.jsonl").exists() or (killed / "metrics.jsonl").stat().st_mtime_ns == before):
+        while process.poll() is None and (
+            not (killed / "metrics.jsonl").exists() or (killed / "metrics.jsonl").stat().st_mtime_ns == before
+        ):
             time.sleep(0.002)
         time.sleep(rng.random() * 0.08)
         process.send_signal(signal.SIGKILL)
@@ -156,5 +166,7 @@ def test_a_run_killed_at_20_random_moments_ends_the_same(tmp_path: Path) -> None
     final = start(killed)
     assert "finished" in final.communicate(timeout=120)[0]
     assert "finished" in reference.communicate(timeout=120)[0]
-    assert done == kills, f"only {done} of {kills} kills came before the end; the run is too short for this machine"
+    assert done == kills, (
+        f"only {done} of {kills} kills came before the end; the run is too short for this machine"
+    )
     same_run(whole, killed, steps)

@@ -42,7 +42,9 @@ def packed(inputs: dict[str, torch.Tensor], labels: torch.Tensor | None = None) 
     )
 
 
-def check_head(theirs: Any, class_name: str, inputs: dict[str, torch.Tensor], labels: torch.Tensor | None, folder: Path) -> None:
+def check_head(
+    theirs: Any, class_name: str, inputs: dict[str, torch.Tensor], labels: torch.Tensor | None, folder: Path
+) -> None:
     """`theirs` (a transformers model) and ours agree in every way that the contract names."""
     theirs.save_pretrained(folder / "theirs")
     ours = getattr(auto, class_name).from_pretrained(folder / "theirs")
@@ -93,14 +95,20 @@ def gradients_under_their_names(ours: Any) -> dict[str, torch.Tensor]:
     absent = {n for p in saved if p not in present for n in ours.family.their_names(p, ours.head_name)}
     for name, p in ours.named_parameters():
         p.data = present.get(name, torch.zeros_like(p))
-    out = {name: t.clone() for name, t in to_theirs(ours, ours.family, ours.head_name).items() if name not in absent}
+    out = {
+        name: t.clone()
+        for name, t in to_theirs(ours, ours.family, ours.head_name).items()
+        if name not in absent
+    }
     for name, p in ours.named_parameters():
         p.data = saved[name]
     return out
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float, what: str = "") -> None:
-    torch.testing.assert_close(ours.float(), theirs.float(), atol=tolerance, rtol=tolerance, msg=lambda m: f"{what}: {m}")
+    torch.testing.assert_close(
+        ours.float(), theirs.float(), atol=tolerance, rtol=tolerance, msg=lambda m: f"{what}: {m}"
+    )
 
 
 def bert_config(**changes: Any) -> transformers.BertConfig:

@@ -11,17 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import bert_config, check_head, close, packed, random_inputs
 
-from unpad import AutoModel, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, BertModel
+from unpad import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+)
 from unpad.core.attention import attend
 from unpad.engine.state import set_seed
 from unpad.families import FAMILIES, family
 
 CASES = {
-    ("bert", "base"): ("AutoModel", transformers.BertModel, [{}, {"hidden_act": "relu", "layer_norm_eps": 1e-5}]),
+    ("bert", "base"): (
+        "AutoModel",
+        transformers.BertModel,
+        [{}, {"hidden_act": "relu", "layer_norm_eps": 1e-5}],
+    ),
     ("bert", "sequence-classification"): (
         "AutoModelForSequenceClassification",
         transformers.BertForSequenceClassification,
-        [{"num_labels": 3}, {"num_labels": 2, "type_vocab_size": 1, "hidden_act": "gelu_new"}, {"num_labels": 5, "num_attention_heads": 1}],
+        [
+            {"num_labels": 3},
+            {"num_labels": 2, "type_vocab_size": 1, "hidden_act": "gelu_new"},
+            {"num_labels": 5, "num_attention_heads": 1},
+        ],
     ),
 }
 """(family, head) -> our class, theirs, configurations. A family and head without a row fails the suite."""
@@ -34,7 +48,8 @@ def test_every_family_and_head_has_a_parity_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "changes"), [(ours, theirs, c) for ours, theirs, configs in CASES.values() for c in configs]
+    ("ours", "theirs", "changes"),
+    [(ours, theirs, c) for ours, theirs, configs in CASES.values() for c in configs],
 )
 def test_numbers_and_files_equal_transformers(ours: str, theirs: type, changes: dict, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -53,7 +68,9 @@ def test_losses_of_other_problem_types_equal_transformers(kind: str, tmp_path: P
     config = bert_config(num_labels=1 if kind == "regression" else 4, problem_type=kind)
     model = transformers.BertForSequenceClassification(config)
     labels = torch.rand(6) if kind == "regression" else torch.randint(0, 2, (6, 4)).float()
-    check_head(model, "AutoModelForSequenceClassification", random_inputs(config, 2, LENGTHS), labels, tmp_path)
+    check_head(
+        model, "AutoModelForSequenceClassification", random_inputs(config, 2, LENGTHS), labels, tmp_path
+    )
 
 
 def test_minilm_equals_transformers(minilm: str, tmp_path: Path) -> None:
@@ -65,7 +82,10 @@ def test_minilm_equals_transformers(minilm: str, tmp_path: Path) -> None:
 
 def test_the_base_model_loads_into_and_out_of_a_headed_checkpoint(minilm: str, tmp_path: Path) -> None:
     headed = AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=2)
-    assert headed.load_report is not None and set(headed.load_report.new) == {"head.classifier.weight", "head.classifier.bias"}
+    assert headed.load_report is not None and set(headed.load_report.new) == {
+        "head.classifier.weight",
+        "head.classifier.bias",
+    }
     headed.save_pretrained(tmp_path)
     base = AutoModel.from_pretrained(tmp_path)
     assert not base.load_report.new
@@ -94,7 +114,9 @@ def test_new_models_start_from_the_published_initialisation() -> None:
     theirs = transformers.BertConfig().to_dict()
     ours = BertConfig().to_dict()
     assert {k: theirs[k] for k in ours if k in theirs and k not in ("architectures",)} == {
-        k: ({int(i): v for i, v in ours[k].items()} if k == "id2label" else ours[k]) for k in ours if k in theirs and k != "architectures"
+        k: ({int(i): v for i, v in ours[k].items()} if k == "id2label" else ours[k])
+        for k in ours
+        if k in theirs and k != "architectures"
     }
     assert abs(model.transformer.blocks[0].up.weight.std().item() - 0.02) < 0.002
     assert model.transformer.embeddings.tokens.weight[0].abs().sum() == 0

@@ -11,7 +11,14 @@ import torch
 import transformers
 from datasets import Dataset
 
-from unpad import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, load_dataset
+from unpad import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    load_dataset,
+)
 from unpad.train.feed import packed_feed
 
 STEPS = 50
@@ -28,7 +35,9 @@ def _pairs(request: pytest.FixtureRequest) -> Dataset:
 
 # Theirs takes the global batch whole: accumulating, it does not divide the loss of a model that accepts loss keywords.
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, request: pytest.FixtureRequest, minilm: str, tmp_path: Path) -> None:
+def test_50_steps_have_the_losses_of_transformers_trainer(
+    accumulation: int, request: pytest.FixtureRequest, minilm: str, tmp_path: Path
+) -> None:
     raw = _pairs(request)
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     encoded = tokenizer(list(raw["sentence1"]), list(raw["sentence2"]), truncation=True, max_length=48)
@@ -39,7 +48,9 @@ def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, req
     }  # fmt: skip
     calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_hidden_layers": 6}
     torch.manual_seed(0)
-    AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=2, **calm).save_pretrained(tmp_path / "start")
+    AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=2, **calm).save_pretrained(
+        tmp_path / "start"
+    )
 
     losses: list[float] = []
 
@@ -47,7 +58,13 @@ def test_50_steps_have_the_losses_of_transformers_trainer(accumulation: int, req
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             losses.append(float(kwargs["loss"]))
 
-    arguments = TrainingArguments(str(tmp_path / "ours"), precision="fp32", draw_curves=False, gradient_accumulation_steps=accumulation, **shared)
+    arguments = TrainingArguments(
+        str(tmp_path / "ours"),
+        precision="fp32",
+        draw_curves=False,
+        gradient_accumulation_steps=accumulation,
+        **shared,
+    )
     ours = Trainer(
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "start"), arguments, train_dataset=data,
         processing_class=tokenizer, callbacks=[Record],

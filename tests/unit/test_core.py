@@ -14,7 +14,14 @@ from unpad.core.layers import RowEmbedding
 from unpad.core.noise import Noise
 from unpad.engine.optim import PreparedOptimizer, gradient_norm
 
-SMALL = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 64}
+SMALL = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
 
 
 def small_model(**changes: object) -> torch.nn.Module:
@@ -22,7 +29,7 @@ def small_model(**changes: object) -> torch.nn.Module:
     return AutoModelForSequenceClassification.from_config(BertConfig(**{**SMALL, **changes}))
 
 
-def random_batch(lengths: list[int], seed: int = 0):  # noqa: ANN201
+def random_batch(lengths: list[int], seed: int = 0):
     rng = np.random.default_rng(seed)
     return pack([rng.integers(1, 60, size=n) for n in lengths], labels=rng.integers(0, 2, size=len(lengths)))
 

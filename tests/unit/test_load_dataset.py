@@ -333,6 +333,7 @@ def test_broken_json_is_told_with_its_line(here):
     refused("a.jsonl, line 3 is not valid JSON", write(here, "a.jsonl", '{"a": 1}\n\n{"a": \n{"a": 2}\n'))
     refused("b.json is not valid JSON: line 3, column", write(here, "b.json", '[\n{"a": 1},\n{"a": }\n]'))
     refused("c.jsonl, line 2 is 7, not an object", write(here, "c.jsonl", '{"a": 1}\n7\n'))
+    refused("n.jsonl, line 1 is None, not an object", write(here, "n.jsonl", 'null\n{"a": 1}\n'))
     refused(
         r"'a' has values of different types \(int in row 0, str in row 1\)",
         write(here, "d.jsonl", '{"a": 1}\n{"a": "x"}\n'),
@@ -345,6 +346,12 @@ def test_broken_json_is_told_with_its_line(here):
 def test_text_that_is_not_utf8_is_told_with_its_line(here, name, line):
     text = "text,l\nok,1\ncafé,2\n" if name != "a.jsonl" else '{"text": "ok"}\n{"text": "café"}\n'
     refused(rf"not UTF-8 text \(line {line}, byte 0xe9\)", write(here, name, text.encode("latin-1")))
+
+
+def test_a_ragged_row_that_is_not_utf8_either_is_told_as_such(here):
+    refused(
+        r"not UTF-8 text \(line 2, byte 0xe9\)", write(here, "a.csv", "t,l\ncafé,1,2\n".encode("latin-1"))
+    )
 
 
 def test_an_unknown_split_is_refused_with_those_there_are(here):

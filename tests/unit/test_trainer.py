@@ -33,7 +33,14 @@ from unpad.data.sampler import BatchSampler
 from unpad.engine.schedules import SCHEDULES
 from unpad.train.feed import Feed, Micro
 
-SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 32}
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 32,
+}
 
 
 def small(**changes: object) -> nn.Module:
@@ -55,7 +62,13 @@ def test_accumulated_micro_batches_train_like_one_large_batch(tmp_path: Path) ->
     found = []
     for size, accumulation in ((8, 1), (4, 2), (2, 4)):
         model = small(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-        arguments = quiet(tmp_path / str(size), max_steps=4, per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, learning_rate=1e-3)
+        arguments = quiet(
+            tmp_path / str(size),
+            max_steps=4,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=1e-3,
+        )
         Trainer(model, arguments, train_dataset=rows(32, 0)).train()
         found.append(weights(model))
     for other in found[1:]:
@@ -67,10 +80,14 @@ def test_evaluation_counts_every_sample_once_and_predict_keeps_the_order(tmp_pat
     model, data = small(), rows(37, 3)
     run = Trainer(model, quiet(tmp_path, eval_max_tokens=64), eval_dataset=data)
     output = run.predict(data)
-    assert output.predictions.shape == (37, 2) and output.label_ids.tolist() == [row["labels"] for row in data]
+    assert output.predictions.shape == (37, 2) and output.label_ids.tolist() == [
+        row["labels"] for row in data
+    ]
     alone = [model(torch.tensor([row["input_ids"]])).logits[0].detach().numpy() for row in data]
     np.testing.assert_allclose(output.predictions, np.stack(alone), atol=1e-5)
-    expected = torch.nn.functional.cross_entropy(torch.from_numpy(np.stack(alone)), torch.from_numpy(output.label_ids))
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(np.stack(alone)), torch.from_numpy(output.label_ids)
+    )
     assert run.evaluate()["eval_loss"] == pytest.approx(expected.item(), abs=1e-5)
 
 
@@ -82,7 +99,11 @@ def test_any_module_that_returns_a_loss_trains(tmp_path: Path) -> None:
 
         def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
             logits = self.layer(x)
-            return {"logits": logits} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+            return (
+                {"logits": logits}
+                if labels is None
+                else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+            )
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 3)).astype(np.float32)
@@ -93,7 +114,9 @@ def test_any_module_that_returns_a_loss_trains(tmp_path: Path) -> None:
     before = run.evaluate()
     run.train()
     after = run.evaluate()
-    assert after["eval_accuracy"] > 0.95 > before["eval_accuracy"] and after["eval_loss"] < before["eval_loss"]
+    assert (
+        after["eval_accuracy"] > 0.95 > before["eval_accuracy"] and after["eval_loss"] < before["eval_loss"]
+    )
     resumed = Trainer(Linear(), run.args, train_dataset=data, eval_dataset=data)
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(resumed.model.layer.weight, model.layer.weight)
@@ -105,14 +128,30 @@ def test_a_custom_collator_gives_the_same_training_as_packing(tmp_path: Path) ->
     def collate(features: list[dict]) -> dict[str, torch.Tensor]:
         longest = max(len(f["input_ids"]) for f in features)
         ids = torch.tensor([f["input_ids"] + [0] * (longest - len(f["input_ids"])) for f in features])
-        mask = torch.tensor([[1] * len(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features])
-        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([f["labels"] for f in features])}
+        mask = torch.tensor(
+            [[1] * len(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features]
+        )
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": torch.tensor([f["labels"] for f in features]),
+        }
 
     data = rows(16, 0)
     results = []
     for collator in (None, collate):
         model = small(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-        Trainer(model, quiet(tmp_path / str(collator is None), max_steps=4, per_device_train_batch_size=16, learning_rate=1e-3), train_dataset=data, data_collator=collator).train()
+        Trainer(
+            model,
+            quiet(
+                tmp_path / str(collator is None),
+                max_steps=4,
+                per_device_train_batch_size=16,
+                learning_rate=1e-3,
+            ),
+            train_dataset=data,
+            data_collator=collator,
+        ).train()
         results.append(weights(model))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
@@ -131,11 +170,13 @@ def test_early_stopping_stops_and_remembers_across_a_resume(tmp_path: Path) -> N
     class Worse(TrainerCallback):
         """Makes every evaluation after the first look worse."""
 
-        def on_evaluate(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+        def on_evaluate(self, args, state, control, **kwargs) -> None:
             kwargs["metrics"]["eval_loss"] = float(state.global_step)
 
     def run(steps: int) -> Trainer:
-        made = trainer(str(tmp_path), 30, eval_steps=2, save_steps=2, load_best_model_at_end=False, save_total_limit=None)
+        made = trainer(
+            str(tmp_path), 30, eval_steps=2, save_steps=2, load_best_model_at_end=False, save_total_limit=None
+        )
         made.callbacks = [Worse(), EarlyStoppingCallback(early_stopping_patience=4)]
         return made
 
@@ -147,15 +188,19 @@ def test_early_stopping_stops_and_remembers_across_a_resume(tmp_path: Path) -> N
                 __import__("shutil").rmtree(path)
     again = run(30)
     again.train(resume_from_checkpoint=True)
-    assert again.state.global_step == 10, "two evaluations without gain were counted before the stop, two after"
+    assert again.state.global_step == 10, (
+        "two evaluations without gain were counted before the stop, two after"
+    )
 
 
 def test_callbacks_may_stop_a_run(tmp_path: Path) -> None:
     class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+        def on_step_end(self, args, state, control, **kwargs) -> None:
             control.should_training_stop = state.global_step == 3
 
-    result = Trainer(small(), quiet(tmp_path, max_steps=50), train_dataset=rows(20, 0), callbacks=[Stop]).train()
+    result = Trainer(
+        small(), quiet(tmp_path, max_steps=50), train_dataset=rows(20, 0), callbacks=[Stop]
+    ).train()
     assert result.global_step == 3
 
 
@@ -165,8 +210,14 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_rows(tmp_path: Path) -> N
         model.transformer.embeddings.tokens.weight[5] = float("nan")
     data = [{"input_ids": [3, 4], "labels": 0} for _ in range(20)]
     data[13] = {"input_ids": [3, 5], "labels": 1}
-    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+ \(rows .*13.* of the training data\)"):
-        Trainer(model, quiet(tmp_path, per_device_train_batch_size=4, save_strategy="steps", save_steps=1), train_dataset=data).train()
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan at step \d+ \(rows .*13.* of the training data\)"
+    ):
+        Trainer(
+            model,
+            quiet(tmp_path, per_device_train_batch_size=4, save_strategy="steps", save_steps=1),
+            train_dataset=data,
+        ).train()
 
 
 def test_rows_are_checked_before_the_first_step(tmp_path: Path) -> None:
@@ -189,19 +240,33 @@ def test_a_token_budget_trains_every_row_once_per_epoch(tmp_path: Path) -> None:
     seen: list[int] = []
 
     class Count(TrainerCallback):
-        def on_train_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+        def on_train_begin(self, args, state, control, **kwargs) -> None:
             self.model = kwargs["model"]
-            self.model.register_forward_pre_hook(lambda module, given: seen.extend(given[0].sample_ids) if module.training else None)
+            self.model.register_forward_pre_hook(
+                lambda module, given: seen.extend(given[0].sample_ids) if module.training else None
+            )
 
     data = rows(40, 0)
-    Trainer(small(), quiet(tmp_path, num_train_epochs=2, max_tokens_per_batch=60), train_dataset=data, callbacks=[Count]).train()
+    Trainer(
+        small(),
+        quiet(tmp_path, num_train_epochs=2, max_tokens_per_batch=60),
+        train_dataset=data,
+        callbacks=[Count],
+    ).train()
     assert sorted(seen) == sorted(list(range(40)) * 2)
 
 
 @settings(max_examples=40, deadline=None)
-@given(size=st.integers(1, 60), batch=st.integers(1, 9), accumulation=st.integers(1, 4), epochs=st.floats(0.1, 3.5))
+@given(
+    size=st.integers(1, 60),
+    batch=st.integers(1, 9),
+    accumulation=st.integers(1, 4),
+    epochs=st.floats(0.1, 3.5),
+)
 def test_steps_cover_the_epochs_exactly(size: int, batch: int, accumulation: int, epochs: float) -> None:
-    feed = Feed(BatchSampler(size, batch, seed=1), accumulation, lambda r: Micro(None, len(r), 0, r), "", size)
+    feed = Feed(
+        BatchSampler(size, batch, seed=1), accumulation, lambda r: Micro(None, len(r), 0, r), "", size
+    )
     whole = int(epochs)
     steps = feed.total_steps(epochs)
     covered: dict[int, list[int]] = {}
@@ -219,7 +284,14 @@ def test_history_is_written_as_it_happens(tmp_path: Path) -> None:
     run.train()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == run.state.log_history and [r["step"] for r in lines if "loss" in r] == [2, 4, 6]
-    assert {"eval_loss", "eval_accuracy", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "epoch"} <= set(lines[1])
+    assert {
+        "eval_loss",
+        "eval_accuracy",
+        "eval_runtime",
+        "eval_samples_per_second",
+        "eval_steps_per_second",
+        "epoch",
+    } <= set(lines[1])
 
 
 def test_arguments_take_old_spellings_and_name_the_nearest_of_unknown_ones() -> None:
@@ -232,7 +304,12 @@ def test_arguments_take_old_spellings_and_name_the_nearest_of_unknown_ones() -> 
     with pytest.raises(ArgumentError, match="'stepz' is unknown"):
         TrainingArguments("out", save_strategy="stepz")
     defaults = TrainingArguments()
-    assert (defaults.learning_rate, defaults.num_train_epochs, defaults.weight_decay, defaults.save_strategy) == (5e-5, 3.0, 0.0, "steps")
+    assert (
+        defaults.learning_rate,
+        defaults.num_train_epochs,
+        defaults.weight_decay,
+        defaults.save_strategy,
+    ) == (5e-5, 3.0, 0.0, "steps")
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
@@ -254,7 +331,9 @@ def test_schedules_equal_transformers(name: str) -> None:
     np.testing.assert_allclose(factors[0], factors[1], atol=1e-12)
 
 
-def custom_loop(steps: int, accumulation: int, folder: Path | None = None, resume: bool = False) -> list[torch.Tensor]:
+def custom_loop(
+    steps: int, accumulation: int, folder: Path | None = None, resume: bool = False
+) -> list[torch.Tensor]:
     """The loop of the course, as a user's script writes it."""
     accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=accumulation, seed=5)
     model = small()
@@ -268,7 +347,9 @@ def custom_loop(steps: int, accumulation: int, folder: Path | None = None, resum
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
     model.train()
     start = steps // 2 if resume else 0
-    for step, batch in enumerate(loader):  # a loader draws a seed when it starts; the state is loaded after that
+    for step, batch in enumerate(
+        loader
+    ):  # a loader draws a seed when it starts; the state is loaded after that
         if step < start or step >= steps:
             continue
         if resume and step == start:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unpad.config import ModelConfig
-from unpad.errors import CheckpointError, listing
+from unpad.errors import ArgumentError, CheckpointError, listing
 from unpad.families import Family, family
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; a model folder holds config.json and {WEIGHTS}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy the file again") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read ({reason}); copy the file again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__}, not an object; copy the file again")
     return value
@@ -52,11 +53,21 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> tuple[ModelConfig, Family]:
     """The configuration of the model in `folder` and the family that it belongs to."""
     path = folder / "config.json"
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder} is a file; a model is a folder with config.json and {WEIGHTS}: give the folder"
+        )
     raw = read_json(path)
+    if not raw.get("model_type"):
+        raise CheckpointError(
+            f"{path} names no model_type, so it is not the configuration of a model; check that {folder} is a model's folder"
+        )
     kind = family(str(raw.get("model_type", "")), where=str(path))
     try:
         return kind.read_config(raw, where=str(path)), kind
-    except (TypeError, KeyError) as error:
+    except ArgumentError as error:
+        raise CheckpointError(f"{path}: {error}; copy the file again, or mend that value") from None
+    except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path} has a value of the wrong kind ({error}); copy the file again"
         ) from None
@@ -115,6 +126,12 @@ def load_weights(
 
 def _refuse(report: LoadReport, folder: Path, kind: Family, resize_head: bool) -> None:
     base_missing = [name for name in report.new if not name.startswith("head.")]
+    if (
+        report.misshapen and base_missing
+    ):  # names fit, sizes do not: the right family with another configuration
+        raise CheckpointError(
+            f"{folder}: {listing(report.misshapen, 3)}; config.json and weights do not belong together: copy both from the same checkpoint"
+        )
     if report.loaded == 0 or len(base_missing) > report.loaded:
         raise CheckpointError(
             f"{folder}: the weights are not of a {kind.model_type} model; missing e.g. {listing(base_missing, 2)}, "
@@ -143,7 +160,9 @@ def _tensors(folder: Path, files: ExitStack) -> Iterator[tuple[str, Any]]:
     elif (folder / PICKLE).is_file():
         yield from _pickles([folder / PICKLE])
     else:
-        raise CheckpointError(f"{folder} has no weights; expected {WEIGHTS} (or {INDEX} with its shards)")
+        raise CheckpointError(
+            f"{folder} has no weights; expected {WEIGHTS} (or {INDEX} with its shards): copy the whole checkpoint"
+        )
 
 
 def _weight_map(index: Path) -> Mapping[str, str]:

@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unpad.checkpoint.files import atomic_write, writing_to
+from unpad.checkpoint.load import INDEX, WEIGHTS
 from unpad.config import ModelConfig
 from unpad.errors import ArgumentError
 from unpad.families import Family
-from unpad.checkpoint.files import atomic_write, writing_to
-from unpad.checkpoint.load import INDEX, WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unpad.errors import DataError, listing, nearest
+from unpad.errors import ArgumentError, DataError, TrainingError, listing, nearest
 from unpad.notices import say
 
 HELD_OUT = 0.1
@@ -26,6 +28,32 @@ class Splits:
     """Name of the evaluation split, for people."""
     others: tuple[str, ...] = ()
     """Splits of the data that the run does not touch."""
+    whole: Any = None
+    """The training split before rows were held out of it; None when none were."""
+    kept: Any = None
+    """Its rows that are learned from, as numbers [N]."""
+    held: Any = None
+    """Its rows that are held out, as numbers."""
+
+    def raw(self) -> dict[str, Any]:
+        """What is to be prepared. Held-out rows are still in their place there: messages then count rows as the file does, and a
+        label that only they have is known."""
+        if self.whole is not None:
+            return {"train": self.whole}
+        return {"train": self.train} | ({} if self.eval is None else {"validation": self.eval})
+
+    def apart(self, prepared: Any) -> Any:
+        """The prepared `raw()` as a `DatasetDict` of train and validation."""
+        if self.whole is None:
+            return prepared
+        train = prepared["train"]
+        return type(prepared)({"train": train.select(self.kept), "validation": train.select(self.held)})
+
+    def told(self, error: TrainingError, data: str) -> TrainingError:
+        """The error with the rows that it names counted as in `data`, too."""
+        if not error.rows or self.kept is None:
+            return error
+        return TrainingError(f"{error}. In {data}, from which rows were held out, these are rows {listing(self.kept[list(error.rows)])}")
 
 
 def load_splits(
@@ -57,17 +85,38 @@ def load_splits(
     if len(train) < 2:
         say(f"{data} has no validation split and a single row: nothing is evaluated")
         return Splits(train, None, "", others)
-    kept, held = _hold_out(train, seed)
+    kept, held = _hold_out(len(train), seed)
     say(
         f"{data} has no validation split: {len(held)} of its {len(train)} training rows, drawn with seed={seed}, are held out "
         "for evaluation; give --eval_split or --eval_data to choose"
     )
-    return Splits(kept, held, "held out of " + train_split, others)
+    name = "held out of " + train_split
+    return Splits(train.select(kept), train.select(held), name, others, train, kept, held)
 
 
 def load_split(data: str, data_name: str | None, split: str) -> Any:
     """One split of a data set, by name or in the notation "train[:100]"."""
     return _split(_load(data, data_name), split, data, data_name)
+
+
+def longest_input(asked: Any, model: str, config: Any, tokenizer: Any) -> int:
+    """Tokens that an input may have: what was asked for, else what model and tokenizer can hold. Raises ArgumentError."""
+    most = int(config.max_positions)
+    if asked is None:
+        return min(most, int(tokenizer.model_max_length))
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
+        raise ArgumentError(f"max_length={asked!r} is outside 1..{most}, the tokens that {model} can hold; give less, or leave it out")
+    return asked
+
+
+@contextmanager
+def naming(data: str) -> Iterator[None]:
+    """Mistakes in the data get its name, and advice about options in the words of a command line ("--text_column", not "text=")."""
+    try:
+        yield
+    except DataError as error:
+        text = re.sub(r"\b(text|text_pair|label)=", r"--\1_column", str(error))
+        raise DataError(f"{data}: {text}") from None
 
 
 def slug(data: str, data_name: str | None = None) -> str:
@@ -97,10 +146,10 @@ def _split(raw: Any, split: str, data: str, data_name: str | None) -> Any:
     raise DataError(f"{data!r} has no split {split!r}{nearest(split, raw)}; its splits are: {listing(raw)}")
 
 
-def _hold_out(train: Any, seed: int) -> tuple[Any, Any]:
-    """Two parts of `train`, each in the order of the rows; which rows are held out depends on their number and `seed` alone."""
+def _hold_out(rows: int, seed: int) -> tuple[Any, Any]:
+    """The numbers of the rows to keep and to hold out, each in order; they depend on the number of rows and `seed` alone."""
     import numpy as np
 
-    order = np.random.default_rng(seed).permutation(len(train))
-    count = max(1, round(HELD_OUT * len(train)))
-    return train.select(np.sort(order[count:])), train.select(np.sort(order[:count]))
+    order = np.random.default_rng(seed).permutation(rows)
+    count = max(1, round(HELD_OUT * rows))
+    return np.sort(order[count:]), np.sort(order[:count])

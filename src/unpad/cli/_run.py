@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ _NOT_KEPT = ("resume", "overwrite_output_dir", "resume_from_checkpoint")
 
 def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
     """Raise TrainingError when `folder` holds a run or a model that would be lost or mixed up."""
+    refuse_no_folder(folder)
     found = [p.name for p in checkpoints(folder)]
     found += [
         name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()
@@ -46,6 +48,23 @@ def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
     raise TrainingError(
         f"output_dir {str(folder)!r} holds {what}{at}; pass {again}--overwrite_output_dir to remove it, or another --output_dir"
     )
+
+
+def refuse_no_folder(folder: Path) -> None:
+    """Raise ArgumentError when the output folder is a file, stands below one, or has no name that the system takes."""
+    try:
+        place = folder
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent
+        wrong = "" if place.is_dir() else f"{str(place)!r} is a file"
+        if not wrong:
+            folder.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # too long, a null character, no permission to look
+        wrong = getattr(error, "strerror", None) or str(error)
+    if wrong:
+        raise ArgumentError(f"output_dir={str(folder)!r:.300} cannot be a folder ({wrong}); give another --output_dir")
 
 
 def clear_other_run(folder: Path, options: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
 
     from unpad.checkpoint.files import writing_to
     from unpad.cli._report import metric_table, shown_metrics, spark
-    from unpad.cli._run import read_config
+    from unpad.cli._run import read_config, refuse_no_folder
     from unpad.train.curves import best_record, diagnose, draw, read_history
 
     given = Path(options["run"])
@@ -57,6 +57,7 @@ def run(argv: Sequence[str]) -> int:
             f"the history of {str(given)!r} has no metric {metric!r}; it has: {', '.join(sorted(known)) or 'none'}"
         )
     target = Path(options["output_dir"] or folder)
+    refuse_no_folder(target)
     with writing_to(target):
         files = draw(history, target, best_step=best.get("step") if best else None, best_metric=metric)
     out = Console(highlight=False, soft_wrap=True)

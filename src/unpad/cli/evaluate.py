@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unpad.cli._options import Command, options_of
-from unpad.errors import ArgumentError, listing
+from unpad.errors import ArgumentError, DataError, listing
 
 FILE = "evaluation.json"
 
@@ -62,8 +62,10 @@ def run(argv: Sequence[str]) -> int:
         raise ArgumentError(
             "unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id"
         )
-    from unpad.cli._run import read_config
+    from unpad.cli._run import read_config, refuse_no_folder
 
+    if options["output_dir"] is not None:
+        refuse_no_folder(Path(options["output_dir"]))
     kept = read_config(options["model"])
     if options["data"] is None and "data" not in kept:
         raise ArgumentError(
@@ -86,6 +88,7 @@ def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any
 def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     import tempfile
 
+    from unpad.cli._data import longest_input, naming
     from unpad.models import auto
     from unpad.text.tokenizer import AutoTokenizer
     from unpad.train.arguments import TrainingArguments
@@ -99,9 +102,13 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     raw = DatasetDict({"test": split})
     model = getattr(auto, task.auto_class).from_pretrained(options["model"])
     tokenizer = AutoTokenizer.from_pretrained(options["model"])
-    columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
-    longest = options["max_length"] or kept.get("max_length")
-    prepared = task.prepare(raw, tokenizer, columns, max_length=longest, label_names=_names(model.config))
+    asked = kept.get("max_length") if options["max_length"] is None else options["max_length"]
+    longest = longest_input(asked, options["model"], model.config, tokenizer)
+    with naming(options["data"] or kept["data"]):
+        columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
+        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, label_names=_names(model.config))
+        if prepared.num_labels is None:
+            raise DataError(f"all labels in {columns.label!r} of {name!r} are hidden (-1 or missing); give a --split, or --data, that has them")
     data = prepared.data["test"]
     with tempfile.TemporaryDirectory() as scratch:  # the history of the run is not to be touched
         args = TrainingArguments(

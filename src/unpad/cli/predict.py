@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -75,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
     kept = read_config(options["model"])
     from unpad.pipelines import pipeline
 
-    longest = options["max_length"] or kept.get("max_length")
+    longest = kept.get("max_length") if options["max_length"] is None else options["max_length"]
     pipe = pipeline(options["task"] or kept.get("task"), model=options["model"], max_length=longest)
     if options["text"] not in (None, "-"):
         batches: Iterable[list[dict[str, str]]] = [[_row(options["text"], options["text_pair"])]]
@@ -112,6 +113,9 @@ def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(text: Any, pair: Any = None) -> dict[str, str]:
+    for value in (text, pair):
+        if isinstance(value, (list, dict)):
+            raise DataError(f"{value!r:.60} is a {type(value).__name__}, not a text; give a column of texts with --text_column")
     row = {"text": "" if text is None else str(text)}
     return row if pair is None else {**row, "text_pair": str(pair)}
 
@@ -120,7 +124,7 @@ def _lines(stream: TextIO, pairs: bool) -> Iterator[list[dict[str, str]]]:
     """Lines as rows: those of a file many at a time, those of a person one by one."""
     together = 1 if stream.isatty() else _TOGETHER
     rows: list[dict[str, str]] = []
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(_decoded(stream), 1):
         text, tab, pair = line.rstrip("\r\n").partition("\t") if pairs else (line.rstrip("\r\n"), "", "")
         if pairs and not tab:
             raise DataError(
@@ -132,6 +136,13 @@ def _lines(stream: TextIO, pairs: bool) -> Iterator[list[dict[str, str]]]:
             rows = []
     if rows:
         yield rows
+
+
+def _decoded(stream: TextIO) -> Iterator[str]:
+    try:
+        yield from stream
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is not {error.encoding} text (byte {error.object[error.start]:#04x}); save it as UTF-8 first") from None
 
 
 def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[list[dict[str, str]]]:
@@ -175,6 +186,8 @@ def _in_batches(rows: Any, names: list[str]) -> Iterator[list[dict[str, str]]]:
 def _write(path: Path, lines: Iterable[str]) -> int:
     from unpad.checkpoint.files import writing_to
 
+    if not path.name or path.is_dir():
+        raise ArgumentError(f"unpad predict: output={str(path)!r} is a folder; give the name of a file for the answers")
     beside = path.with_name(f".{path.name}.tmp")
     count = 0
     try:
@@ -186,6 +199,7 @@ def _write(path: Path, lines: Iterable[str]) -> int:
                     count += 1
             beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
     print(f"{count} answers written to {path}")
     return 0

@@ -16,7 +16,7 @@ from typing import Any
 
 from unpad.cli._options import Command, options_of
 from unpad.cli._run import CONFIG, clear_other_run, refuse_other_run, say_how_to_continue, write_config
-from unpad.errors import listing
+from unpad.errors import DataError, TrainingError, listing
 from unpad.train.arguments import TrainingArguments
 
 DEFAULTS: dict[str, Any] = {
@@ -109,7 +109,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     if args.resume_from_checkpoint is None and not options["resume"]:
         refuse_other_run(folder, options)
 
-    from unpad.cli._data import load_splits
+    from unpad.cli._data import load_splits, longest_input, naming
     from unpad.engine.state import set_seed
     from unpad.models import auto
     from unpad.text.tokenizer import AutoTokenizer
@@ -118,13 +118,17 @@ def _train(options: dict[str, Any], folder: Path) -> int:
 
     chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
     splits = load_splits(**{name: options[name] for name in chosen})
-    raw = _dataset_dict(
-        {"train": splits.train} | ({} if splits.eval is None else {"validation": splits.eval})
-    )
+    config = auto.AutoConfig.from_pretrained(options["model"])
     tokenizer = AutoTokenizer.from_pretrained(options["model"])
+    longest = longest_input(options["max_length"], options["model"], config, tokenizer)
+    raw = _dataset_dict(splits.raw())
     given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
-    columns = task.columns(raw, **given, labelled=True)
-    prepared = task.prepare(raw, tokenizer, columns, max_length=options["max_length"])
+    with naming(options["data"]):
+        columns = task.columns(raw, **given, labelled=True)
+        prepared = task.prepare(raw, tokenizer, columns, max_length=longest)
+        if prepared.num_labels is None:
+            raise DataError(f"all labels in {columns.label!r} are hidden (-1 or missing); there is nothing to learn, give data that has them")
+    prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
     set_seed(args.seed)  # before the new head is drawn
     model = getattr(auto, task.auto_class).from_pretrained(
         options["model"], ignore_mismatched_sizes=True, **prepared.model_options
@@ -151,6 +155,8 @@ def _train(options: dict[str, Any], folder: Path) -> int:
         write_config(folder, options)
     try:
         result = trainer.train(resume_from_checkpoint=True if options["resume"] else None)
+    except TrainingError as error:
+        raise splits.told(error, options["data"]) from None
     except KeyboardInterrupt:
         say_how_to_continue(folder, options, trainer.state.global_step)
         return 130

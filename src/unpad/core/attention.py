@@ -38,7 +38,14 @@ def _has_varlen(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def attend(qkv_T3D: Tensor, batch: PackedBatch, heads: int, p: float = 0.0, noise: Noise | None = None, backend: str | None = None) -> Tensor:
+def attend(
+    qkv_T3D: Tensor,
+    batch: PackedBatch,
+    heads: int,
+    p: float = 0.0,
+    noise: Noise | None = None,
+    backend: str | None = None,
+) -> Tensor:
     """Softmax attention of every token over the tokens of its own sequence.
 
     `qkv_T3D` [T, 3 D]: queries, keys and values side by side, heads inside each third. `p` is the dropout probability of
@@ -72,7 +79,9 @@ def _varlen(qkv: Tensor, batch: PackedBatch, heads: int) -> Tensor:
     tokens = qkv.shape[0]
     q, k, v = qkv.view(tokens, 3, heads, -1).unbind(1)
     longest = batch.lengths[0]
-    return varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest).reshape(tokens, -1)
+    mixed = varlen_attn(q, k, v, batch.cu_seqlens, batch.cu_seqlens, longest, longest)
+    assert isinstance(mixed, Tensor)
+    return mixed.reshape(tokens, -1)
 
 
 def _grid(rows: Tensor, bucket: Bucket, slots: Tensor | None) -> Tensor:
@@ -109,7 +118,11 @@ def _bucketed_inference(qkv: Tensor, batch: PackedBatch, heads: int) -> Tensor:
         size, longest = len(bucket.lengths), bucket.longest
         q, k, v = _grid(qkv[rows], bucket, slots).view(size, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
         mask = None if padding is None else ~padding
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(size * longest, -1)
+        mixed = (
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            .transpose(1, 2)
+            .reshape(size * longest, -1)
+        )
         out[rows] = mixed if slots is None else mixed.index_select(0, slots)
     return out
 
@@ -135,7 +148,9 @@ class _BucketedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, batch: PackedBatch, heads: int, p: float, noise: Noise | None) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Tensor, batch: PackedBatch, heads: int, p: float, noise: Noise | None
+    ) -> Tensor:
         width = qkv.shape[1] // 3
         out = _rows_for(batch, qkv, width)
         work = _working_dtype(qkv)
@@ -145,7 +160,9 @@ class _BucketedAttention(torch.autograd.Function):
             rows = slice(bucket.start, bucket.start + bucket.tokens)
             size, longest = len(bucket.lengths), bucket.longest
             grid = _grid(qkv[rows], bucket, slots).view(size, longest, 3, heads, -1)
-            grid = torch.empty(3, size, heads, longest, width // heads, dtype=work, device=qkv.device).copy_(grid.permute(2, 0, 3, 1, 4))
+            grid = torch.empty(3, size, heads, longest, width // heads, dtype=work, device=qkv.device).copy_(
+                grid.permute(2, 0, 3, 1, 4)
+            )
             q, k, v = grid.view(3, size * heads, longest, -1)
             scores = torch.bmm(q.mul_(scale), k.transpose(1, 2))
             if padding is not None:
@@ -174,7 +191,9 @@ class _BucketedAttention(torch.autograd.Function):
             rows = slice(bucket.start, bucket.start + bucket.tokens)
             size, longest = len(bucket.lengths), bucket.longest
             d_rows = _grid(d_out[rows], bucket, slots).view(size, longest, heads, -1).transpose(1, 2)
-            d_mixed = torch.empty(size, heads, longest, width // heads, dtype=q.dtype, device=q.device).copy_(d_rows)
+            d_mixed = torch.empty(size, heads, longest, width // heads, dtype=q.dtype, device=q.device).copy_(
+                d_rows
+            )
             d_mixed = d_mixed.view(size * heads, longest, -1)
             d_grid = torch.empty(3, *q.shape, dtype=q.dtype, device=q.device)
             dropped = weights if mask is None else weights * mask
@@ -190,6 +209,8 @@ class _BucketedAttention(torch.autograd.Function):
             if slots is None:
                 d_qkv[rows].view(size, longest, 3, heads, -1).copy_(d_grid)
             else:
-                flat = d_qkv.new_empty(size, longest, 3, heads, width // heads).copy_(d_grid).view(-1, 3 * width)
+                flat = (
+                    d_qkv.new_empty(size, longest, 3, heads, width // heads).copy_(d_grid).view(-1, 3 * width)
+                )
                 torch.index_select(flat, 0, slots, out=d_qkv[rows])
         return d_qkv, None, None, None, None

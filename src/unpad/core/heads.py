@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
-from unpad.core.layers import ACTIVATIONS, drop
+from unpad.core.layers import activation, drop
 from unpad.core.noise import Noise
 
 
@@ -34,7 +34,7 @@ class PooledHead(nn.Module):
     def __init__(self, spec: HeadSpec, config: ModelConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.width, config.width) if spec.dense else None
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = activation(spec.activation)
         self.classifier = nn.Linear(config.width, config.num_labels) if spec.output else None
         self.p = config.dropout if config.classifier_dropout is None else config.classifier_dropout
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unpad.core.noise import Noise
+from unpad.errors import ArgumentError, nearest
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -23,6 +24,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "tanh": torch.tanh,
 }
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation of this name; ArgumentError names the supported ones."""
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ArgumentError(
+            f"activation {name!r} is not supported{nearest(name, ACTIVATIONS)}; supported: {', '.join(ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]
 
 
 class RowEmbedding(nn.Embedding):
@@ -87,16 +97,28 @@ class Norm(nn.LayerNorm):
     One pass over memory for dropout and sum, one for the norm; the backward pass keeps the mask instead of the dropped values.
     """
 
-    def forward(self, x_TD: Tensor, residual_TD: Tensor | None = None, p: float = 0.0, noise: Noise | None = None) -> Tensor:  # type: ignore[override]
+    def forward(
+        self, x_TD: Tensor, residual_TD: Tensor | None = None, p: float = 0.0, noise: Noise | None = None
+    ) -> Tensor:
         mask = noise.mask(x_TD.shape, p, self.weight) if noise is not None and p > 0 else None
         if residual_TD is None and mask is None:
-            return F.layer_norm(x_TD.to(self.weight.dtype), self.normalized_shape, self.weight, self.bias, self.eps)
+            return F.layer_norm(
+                x_TD.to(self.weight.dtype), self.normalized_shape, self.weight, self.bias, self.eps
+            )
         return _DropAddNorm.apply(x_TD, residual_TD, mask, self.weight, self.bias, self.eps)
 
 
 class _DropAddNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor | None, mask: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+    ) -> Tensor:
         ctx.dtype = x.dtype
         x = x.to(weight.dtype)
         if residual is None:
@@ -112,7 +134,14 @@ class _DropAddNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         total, mask, weight, bias, mean, rstd = ctx.saved_tensors
         d_total, d_weight, d_bias = torch.ops.aten.native_layer_norm_backward(
-            grads[0], total, list(weight.shape), mean, rstd, weight, bias, [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]]
+            grads[0],
+            total,
+            list(weight.shape),
+            mean,
+            rstd,
+            weight,
+            bias,
+            [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]],
         )
         d_x = (d_total if mask is None else d_total * mask).to(ctx.dtype)
         return d_x, d_total if ctx.has_residual else None, None, d_weight, d_bias, None

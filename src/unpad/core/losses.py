@@ -18,7 +18,11 @@ def problem_type(labels: Tensor, num_labels: int) -> str:
     """What kind of labels these are: one output means regression, integers mean classes, floats mean several labels each."""
     if num_labels == 1:
         return "regression"
-    return "multi_label_classification" if labels.is_floating_point() or labels.dim() > 1 else "single_label_classification"
+    return (
+        "multi_label_classification"
+        if labels.is_floating_point() or labels.dim() > 1
+        else "single_label_classification"
+    )
 
 
 def sequence_loss(logits_BC: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, int]:

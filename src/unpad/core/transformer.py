@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.attention import attend
-from unpad.core.layers import ACTIVATIONS, Norm, RowEmbedding
+from unpad.core.layers import Norm, RowEmbedding, activation
 from unpad.core.noise import Noise
-
 
 ALIGN = 64
 """Rows; wastes half of it per batch on average, 8 percent of a batch of 8 short pairs and nothing of a large one."""
@@ -35,7 +34,9 @@ class Embeddings(nn.Module):
     def forward(self, batch: PackedBatch, noise: Noise | None) -> Tensor:
         x_TD = self.tokens(batch.input_ids) + self.positions(batch.position_ids)
         if self.types is not None:
-            x_TD = x_TD + (self.types.weight[0] if batch.token_type_ids is None else self.types(batch.token_type_ids))
+            x_TD = x_TD + (
+                self.types.weight[0] if batch.token_type_ids is None else self.types(batch.token_type_ids)
+            )
         x_TD = self.norm(x_TD)
         return x_TD * noise.mask(x_TD.shape, self.p, x_TD) if noise is not None and self.p > 0 else x_TD
 
@@ -52,10 +53,12 @@ class Block(nn.Module):
         self.up = nn.Linear(D, config.ffn_width)
         self.down = nn.Linear(config.ffn_width, D)
         self.ffn_norm = Norm(D, eps=config.norm_eps)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = activation(config.activation)
         self.heads, self.p, self.attention_p = config.heads, config.dropout, config.attention_dropout
 
-    def forward(self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, backend: str | None = None) -> Tensor:
+    def forward(
+        self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, backend: str | None = None
+    ) -> Tensor:
         mixed_TD = attend(self.qkv(x_TD), batch, self.heads, self.attention_p, noise, backend)
         x_TD = self.attention_norm(self.out(mixed_TD), x_TD, self.p, noise)
         return self.ffn_norm(self.down(self.activation(self.up(x_TD))), x_TD, self.p, noise)
@@ -89,7 +92,9 @@ def aligned(x_TD: Tensor) -> Tensor:
     has its own T. With few distinct T the compiled products are found again. The extra rows belong to no sequence: attention
     leaves them out and nothing reads them.
     """
-    half = x_TD.dtype == torch.bfloat16 or (torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16)
+    half = x_TD.dtype == torch.bfloat16 or (
+        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
     extra = -x_TD.shape[0] % ALIGN
     if x_TD.device.type != "cpu" or not half or not extra:
         return x_TD

@@ -10,6 +10,7 @@ import codecs
 import io
 import json
 import os
+import struct
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -119,12 +120,18 @@ def plain(table: pa.Table) -> pa.Table:
     return table
 
 
-def _content(file: str, encoding: str | None = None) -> bytes:
-    """The content without compression and byte order mark, as UTF-8 when an encoding is given."""
+def _unpacked(file: str) -> bytes:
     import pyarrow as pa
 
     with pa.input_stream(file, compression="detect") as stream:
-        raw = stream.read()
+        return stream.read()
+
+
+def _utf8(file: str, encoding: str | None) -> bytes:
+    """The content without compression and byte order mark; raises DataError when it is blank or not UTF-8."""
+    import pyarrow as pa
+
+    raw = _unpacked(file)
     try:
         raw = raw.decode(encoding).encode() if encoding else raw
     except LookupError:
@@ -134,18 +141,25 @@ def _content(file: str, encoding: str | None = None) -> bytes:
     raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw or raw.isspace():
         raise _nothing_in(file, "is empty (blank lines only)")
+    try:  # pyarrow's JSON reader would let broken text pass; this looks at the bytes without a copy
+        ends = pa.py_buffer(struct.pack("=2q", 0, len(raw)))
+        pa.LargeStringArray.from_buffers(1, ends, pa.py_buffer(raw)).validate(full=True)
+    except pa.ArrowInvalid:
+        bad = _first_not_utf8(raw)
+        line = raw[:bad].count(b"\n") + 1
+        raise DataError(
+            f"{os.path.abspath(file)} is not UTF-8 text (line {line}, byte {raw[bad]:#04x}); "
+            "save it as UTF-8, or pass encoding='latin-1' or what it is."
+        ) from None
     return raw
 
 
-def _check_utf8(file: str, raw: bytes) -> None:
+def _first_not_utf8(raw: bytes) -> int:
     try:
-        raw.decode("utf-8")
+        raw.decode()
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{os.path.abspath(file)} is not UTF-8 text (line {line}, byte {raw[error.start]:#04x}); "
-            "save it as UTF-8, or pass encoding='latin-1' or what it is."
-        ) from None
+        return error.start
+    return 0
 
 
 def _csv(
@@ -164,7 +178,7 @@ def _csv(
     import pyarrow.csv as pc
 
     full = os.path.abspath(file)
-    raw = _content(file, encoding)
+    raw = _utf8(file, encoding)
     delimiter = delimiter or sep or ("\t" if ending(file) == ".tsv" else ",")
     ragged: list[pc.InvalidRow] = []
 
@@ -202,7 +216,6 @@ def _csv(
                 f"{full}, {line} has {row.actual_columns} columns instead of {row.expected_columns}: {short(row.text)}; "
                 f"put quotes around cells that contain {delimiter!r}, or fix the row."
             ) from None
-        _check_utf8(file, raw)
         raise
     twice = [n for n in table.column_names if table.column_names.count(n) > 1]
     if twice:
@@ -234,8 +247,7 @@ def _common_types(tables: Mapping[str, pa.Table]) -> dict[str, pa.DataType]:
 def _json(file: str, field: str | None = None, encoding: str | None = None) -> pa.Table:
     """JSON Lines, a list of objects, or an object of columns; strings that look like dates stay strings."""
     full = os.path.abspath(file)
-    raw = _content(file, encoding)
-    _check_utf8(file, raw)  # pyarrow's JSON reader would let broken text pass
+    raw = _utf8(file, encoding)
     head = raw.lstrip()
     first_line = head.split(b"\n", 1)[0].rstrip()
     one_line_only = first_line == head.rstrip()
@@ -330,27 +342,32 @@ def _json_lines(full: str, raw: bytes) -> pa.Table:
             parse_options=pj.ParseOptions(explicit_schema=schema, newlines_in_values=False),
         )
 
-    try:
-        table = parse(None)
-        untimed = pa.schema([f.with_type(_untimed(f.type)) for f in table.schema])
-        return table if untimed == table.schema else parse(untimed)
-    except pa.ArrowInvalid:
-        rows = []  # slow and exact: find the line
-        for number, line in enumerate(raw.split(b"\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(json.loads(line.decode("utf-8-sig")))
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{full}, line {number} is not valid JSON: {error.msg} at column {error.colno}: "
-                    f"{short(line.decode('utf-8', 'replace'))}; fix or remove that line."
-                ) from None
-            if not isinstance(rows[-1], dict):
-                raise DataError(
-                    f"{full}, line {number} is {short(rows[-1])}, not an object with named values."
-                ) from None
-        return _from_rows(full, rows)
+    if raw.lstrip().startswith(b"{"):  # at a leading `null` the reader of pyarrow 26 crashes the process
+        try:
+            table = parse(None)
+            untimed = pa.schema([f.with_type(_untimed(f.type)) for f in table.schema])
+            return table if untimed == table.schema else parse(untimed)
+        except pa.ArrowInvalid:
+            pass
+    return _line_by_line(full, raw)
+
+
+def _line_by_line(full: str, raw: bytes) -> pa.Table:
+    """JSON Lines, slowly and exactly, so that an error can name its line."""
+    rows = []
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line.decode("utf-8-sig")))
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{full}, line {number} is not valid JSON: {error.msg} at column {error.colno}: "
+                f"{short(line.decode())}; fix or remove that line."
+            ) from None
+        if not isinstance(rows[-1], dict):
+            raise DataError(f"{full}, line {number} is {short(rows[-1])}, not an object with named values.")
+    return _from_rows(full, rows)
 
 
 def _untimed(kind: pa.DataType) -> pa.DataType:
@@ -369,7 +386,7 @@ def _untimed(kind: pa.DataType) -> pa.DataType:
 def _parquet(file: str, columns: list[str] | None = None) -> pa.Table:
     import pyarrow.parquet as pq
 
-    source = io.BytesIO(_content(file)) if file.lower().endswith(COMPRESSIONS) else file
+    source = io.BytesIO(_unpacked(file)) if file.lower().endswith(COMPRESSIONS) else file
     with pq.ParquetFile(source) as parquet:
         names = parquet.schema_arrow.names
         unknown = next((c for c in columns or [] if c not in names), None)
@@ -385,9 +402,7 @@ def _text(file: str, encoding: str | None = None) -> pa.Table:
     """One row per line in the column `text`; empty lines are kept as empty texts."""
     import pyarrow as pa
 
-    raw = _content(file, encoding)
-    _check_utf8(file, raw)
-    lines = raw.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+    lines = _utf8(file, encoding).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
     return pa.table({"text": pa.array(lines, pa.string())})
 
 

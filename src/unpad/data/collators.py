@@ -168,6 +168,17 @@ def _columns(features: Features) -> dict[str, list[Any]]:
                 f"the columns of the batch have different numbers of rows: {listing(f'{n}: {s}' for n, s in sizes.items())}"
             )
         return columns
+    if not isinstance(features, Sequence) or isinstance(features, str):
+        raise DataError(
+            f"a batch is a list of features, not a {type(features).__name__}; give rows of a tokenized data set"
+        )
+    odd = next(
+        (i for i, f in enumerate(features) if not isinstance(f, Mapping) and not hasattr(f, "__dict__")), None
+    )
+    if odd is not None:
+        raise DataError(
+            f"feature {odd} of the batch is {features[odd]!r:.40} ({type(features[odd]).__name__}), not a dictionary; give rows of a tokenized data set"
+        )
     rows = [f if isinstance(f, Mapping) else vars(f) for f in features]
     if not rows:
         raise DataError("a batch needs at least one feature, this one has none")

@@ -18,8 +18,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpad.data._helpdesk_grammar import (
-    CITIES, CLOSINGS, CONTEXTS, DETAILS, DEVICES, ENTITY, FIRST, GREETINGS, LAST, LEADS, MONTHS, MOODS, ORGS,
-    PASSING, PROBLEMS, PRODUCTS, QUESTIONS, TOPICS, WEEKDAYS, WITH_VERSION,
+    CITIES,
+    CLOSINGS,
+    CONTEXTS,
+    DETAILS,
+    DEVICES,
+    ENTITY,
+    FIRST,
+    GREETINGS,
+    LAST,
+    LEADS,
+    MONTHS,
+    MOODS,
+    ORGS,
+    PASSING,
+    PROBLEMS,
+    PRODUCTS,
+    QUESTIONS,
+    TOPICS,
+    WEEKDAYS,
+    WITH_VERSION,
 )  # fmt: skip
 from unpad.errors import DataError, nearest
 

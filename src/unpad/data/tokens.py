@@ -344,6 +344,10 @@ def _open(
         raise DataError(
             f"one data set is needed, this is a dictionary of {listing(dataset)}: pass one of them, as in datasets['train']"
         )
+    if hasattr(dataset, "iloc"):
+        raise DataError(
+            "this is a data frame: make it a data set, datasets.Dataset.from_pandas(frame), and tokenize it"
+        )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             f"the data set{of} is a {type(dataset).__name__}, which has no length or no numbered rows: "

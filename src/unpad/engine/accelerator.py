@@ -36,10 +36,15 @@ class Accelerator:
         device: str | torch.device | None = None,
     ) -> None:  # fmt: skip
         if gradient_accumulation_steps < 1:
-            raise ArgumentError(f"gradient_accumulation_steps={gradient_accumulation_steps} must be 1 or more")
+            raise ArgumentError(
+                f"gradient_accumulation_steps={gradient_accumulation_steps} must be 1 or more"
+            )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ArgumentError("this version trains on one process; start the script without torchrun")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() and not cpu else "cpu"))
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() and not cpu else "cpu"))
+        except (RuntimeError, TypeError):
+            raise ArgumentError(f"device={device!r} is unknown; write 'cpu', 'cuda' or 'cuda:1'") from None
         self.precision = choose_precision(mixed_precision or "auto", self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision.name == "fp16" else None
         self.gradient_accumulation_steps = gradient_accumulation_steps
@@ -73,7 +78,9 @@ class Accelerator:
 
     gather_for_metrics = gather
 
-    def pad_across_processes(self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
+    def pad_across_processes(
+        self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
+    ) -> Any:
         """Pad to the longest of all processes along `dim`."""
         return value
 
@@ -98,7 +105,9 @@ class Accelerator:
     def _prepare_one(self, thing: Any) -> Any:
         if isinstance(thing, nn.Module):
             if any(thing is model for model in self._models):
-                raise ArgumentError(f"the model {type(thing).__name__} was prepared before; call prepare once with everything")
+                raise ArgumentError(
+                    f"the model {type(thing).__name__} was prepared before; call prepare once with everything"
+                )
             thing.to(self.device)
             self._models.append(thing)
             if self.precision.name != "fp32":
@@ -106,7 +115,9 @@ class Accelerator:
             return thing
         if isinstance(thing, torch.optim.Optimizer):
             if any(thing is known.optimizer for known in self._optimizers):
-                raise ArgumentError(f"the optimizer {type(thing).__name__} was prepared before; call prepare once with everything")
+                raise ArgumentError(
+                    f"the optimizer {type(thing).__name__} was prepared before; call prepare once with everything"
+                )
             optimizer = PreparedOptimizer(thing, self)
             self._optimizers.append(optimizer)
             return optimizer
@@ -116,7 +127,9 @@ class Accelerator:
             return scheduler
         if hasattr(thing, "__iter__"):
             return _PreparedLoader(thing, self.device)
-        raise ArgumentError(f"prepare cannot take a {type(thing).__name__}; it takes models, optimizers, loaders and schedulers")
+        raise ArgumentError(
+            f"prepare cannot take a {type(thing).__name__}; it takes models, optimizers, loaders and schedulers"
+        )
 
     def unwrap_model(self, model: nn.Module) -> nn.Module:
         """The model as it was before `prepare`."""
@@ -150,12 +163,16 @@ class Accelerator:
         if not self.sync_gradients:
             return None
         if norm_type != 2.0:
-            raise ArgumentError(f"norm_type={norm_type} is not supported; gradients are clipped by their L2 norm (2.0)")
+            raise ArgumentError(
+                f"norm_type={norm_type} is not supported; gradients are clipped by their L2 norm (2.0)"
+            )
         parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         if self.scaler is not None:
             for optimizer in self._optimizers:
                 self.scaler.unscale_(optimizer.optimizer)
-        norm = gradient_norm(parameters, [layer for optimizer in self._optimizers for layer in optimizer.rows])
+        norm = gradient_norm(
+            parameters, [layer for optimizer in self._optimizers for layer in optimizer.rows]
+        )
         grads = [p.grad for p in parameters if p.grad is not None]
         if grads:
             torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
@@ -181,7 +198,9 @@ class Accelerator:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set everything that `state` gave; CheckpointError when it is of another set of objects."""
-        if len(state["optimizers"]) != len(self._optimizers) or len(state["schedulers"]) != len(self._schedulers):
+        if len(state["optimizers"]) != len(self._optimizers) or len(state["schedulers"]) != len(
+            self._schedulers
+        ):
             raise CheckpointError(
                 f"the saved state has {len(state['optimizers'])} optimizers and {len(state['schedulers'])} schedulers, "
                 f"prepared are {len(self._optimizers)} and {len(self._schedulers)}; prepare the same objects first"
@@ -213,7 +232,9 @@ class Accelerator:
             try:
                 model.load_state_dict(read_tree(folder, f"model_{i}"))
             except RuntimeError as error:
-                raise CheckpointError(f"{folder} is of another model ({str(error).splitlines()[-1].strip()})") from None
+                raise CheckpointError(
+                    f"{folder} is of another model ({str(error).splitlines()[-1].strip()})"
+                ) from None
         self.restore(read_tree(folder, "state"))
 
 

@@ -20,8 +20,14 @@ OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: decayed, and the biases and norm weights, which are not."""
-    spared = {id(p) for m in model.modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm)) for p in m.parameters(recurse=False)}
-    decayed, plain = [], []
+    spared = {
+        id(p)
+        for m in model.modules()
+        if isinstance(m, (nn.LayerNorm, nn.RMSNorm))
+        for p in m.parameters(recurse=False)
+    }
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (plain if id(parameter) in spared or name.endswith("bias") else decayed).append(parameter)
@@ -29,10 +35,14 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def adamw(model: nn.Module, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, name: str) -> torch.optim.Optimizer:
+def adamw(
+    model: nn.Module, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, name: str
+) -> torch.optim.Optimizer:
     """The optimizer that `TrainingArguments.optim` names, over `decay_groups`."""
     if name not in OPTIMIZERS:
-        raise ArgumentError(f"optim={name!r} is not supported{nearest(name, OPTIMIZERS)}; allowed: {', '.join(OPTIMIZERS)}")
+        raise ArgumentError(
+            f"optim={name!r} is not supported{nearest(name, OPTIMIZERS)}; allowed: {', '.join(OPTIMIZERS)}"
+        )
     device = next(model.parameters()).device
     fused = name == "adamw_torch_fused" and device.type in ("cpu", "cuda")
     return torch.optim.AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=fused)
@@ -98,7 +108,12 @@ class PreparedOptimizer:
         if scaler is not None:
             scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.parameters(), self.rows)
-        if max_norm and scaler is None and self.optimizer.defaults.get("fused") and not isinstance(self.optimizer, torch.optim.SGD):
+        if (
+            max_norm
+            and scaler is None
+            and self.optimizer.defaults.get("fused")
+            and not isinstance(self.optimizer, torch.optim.SGD)
+        ):
             excess = (norm + 1e-6) / max_norm
             if norm.device.type != "cpu" or excess > 1:
                 self.optimizer.grad_scale = torch.clamp(excess, min=1.0)  # type: ignore[attr-defined]

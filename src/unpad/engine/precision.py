@@ -48,7 +48,9 @@ def choose_precision(asked: str, device: Any) -> Precision:
     """The precision for `asked` on `device`. Raises ArgumentError for a name that is not in PRECISIONS."""
     name = _SPELLINGS.get(asked, asked)
     if name not in PRECISIONS:
-        raise ArgumentError(f"precision={asked!r} is unknown{nearest(str(asked), PRECISIONS)}; allowed: {', '.join(PRECISIONS)}")
+        raise ArgumentError(
+            f"precision={asked!r} is unknown{nearest(str(asked), PRECISIONS)}; allowed: {', '.join(PRECISIONS)}"
+        )
     if name == "fp16" and device.type == "cpu":
         say_once("fp16 needs a GPU; this CPU takes precision='auto' instead")
         name = "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 from unpad.errors import ArgumentError, nearest
@@ -36,7 +37,9 @@ def factor(name: str, step: int, warmup: int, total: int) -> float:
     return SCHEDULES[name](step, warmup, total)
 
 
-def get_scheduler(name: str, optimizer: Any, num_warmup_steps: int | None = None, num_training_steps: int | None = None) -> Any:
+def get_scheduler(
+    name: str, optimizer: Any, num_warmup_steps: int | None = None, num_training_steps: int | None = None
+) -> Any:
     """A `torch.optim.lr_scheduler.LambdaLR` that follows the schedule `name`.
 
     `name`: linear, cosine, constant or constant_with_warmup. `num_training_steps` is needed by linear and cosine.
@@ -46,8 +49,21 @@ def get_scheduler(name: str, optimizer: Any, num_warmup_steps: int | None = None
 
     name = str(getattr(name, "value", name))
     if name not in SCHEDULES:
-        raise ArgumentError(f"schedule {name!r} is unknown{nearest(name, SCHEDULES)}; allowed: {', '.join(SCHEDULES)}")
+        raise ArgumentError(
+            f"schedule {name!r} is unknown{nearest(name, SCHEDULES)}; allowed: {', '.join(SCHEDULES)}"
+        )
     if num_training_steps is None and name in ("linear", "cosine"):
-        raise ArgumentError(f"the {name} schedule needs num_training_steps= (optimizer steps of the whole training)")
+        raise ArgumentError(
+            f"the {name} schedule needs num_training_steps= (optimizer steps of the whole training)"
+        )
+    for option, steps in (("num_warmup_steps", num_warmup_steps), ("num_training_steps", num_training_steps)):
+        if steps is not None and (not isinstance(steps, Real) or steps < 0):
+            raise ArgumentError(f"{option}={steps!r} must be a number of steps, 0 or more")
+    if not hasattr(optimizer, "param_groups"):
+        raise ArgumentError(
+            f"optimizer is a {type(optimizer).__name__}; give the optimizer whose learning rate is scheduled"
+        )
     warmup, total = num_warmup_steps or 0, num_training_steps or 0
-    return LambdaLR(getattr(optimizer, "optimizer", optimizer), lambda step: factor(name, step, warmup, total))
+    return LambdaLR(
+        getattr(optimizer, "optimizer", optimizer), lambda step: factor(name, step, warmup, total)
+    )

@@ -40,7 +40,9 @@ def read_tree(folder: Path, name: str) -> Any:
         file = folder / f"{name}.safetensors"
         return _decode(plain, load_file(str(file)) if file.is_file() else {})
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / name}.json cannot be read ({error}); continue from an earlier checkpoint") from None
+        raise CheckpointError(
+            f"{folder / name}.json cannot be read ({error}); continue from an earlier checkpoint"
+        ) from None
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -48,7 +50,9 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         tensors[path] = value.detach().contiguous().cpu()
         return {"tensor": path}
     if isinstance(value, np.ndarray):
-        tensors[path] = torch.from_numpy(value.view(np.int64) if value.dtype == np.uint64 else value.astype(np.int64))
+        tensors[path] = torch.from_numpy(
+            value.view(np.int64) if value.dtype == np.uint64 else value.astype(np.int64)
+        )
         return {"array": path, "dtype": str(value.dtype)}
     if isinstance(value, dict):
         return {"items": [[key, _encode(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
@@ -59,7 +63,9 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise CheckpointError(f"the state at {path or '/'} is a {type(value).__name__}, which cannot be saved; use numbers, texts, lists, dictionaries and tensors")
+    raise CheckpointError(
+        f"the state at {path or '/'} is a {type(value).__name__}, which cannot be saved; use numbers, texts, lists, dictionaries and tensors"
+    )
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -79,7 +85,11 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The states of every generator that a training step may draw from."""
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": np.random.get_state()}
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state

@@ -13,8 +13,8 @@ from typing import Any
 
 from unpad.config import ModelConfig, label_changes
 from unpad.core.heads import HeadSpec
+from unpad.core.layers import activation
 from unpad.errors import ArgumentError, CheckpointError, nearest
-
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class Family:
         if values:
             key = next(iter(values))
             known = [*self.fields, "num_labels", "id2label", "label2id", "problem_type"]
-            raise ArgumentError(f"{self.prefix}Config has no {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+            raise ArgumentError(
+                f"{self.prefix}Config has no {key!r}{nearest(key, known)}; known: {', '.join(known)}"
+            )
+        activation(fields.get("activation", self.defaults["activation"]))  # refuses an unknown one
         return ModelConfig(**{**self.defaults, **fields, "model_type": self.model_type, "names": self.fields})
 
     def read_config(self, raw: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
@@ -92,9 +95,15 @@ class Family:
         if "id2label" in labels:
             labels = {"id2label": labels["id2label"]}
         values = {key: raw[key] for key in self.fields if key in raw}
-        extra = {k: v for k, v in raw.items() if k not in self.fields and k not in ("id2label", "label2id", "model_type")}
+        extra = {
+            k: v
+            for k, v in raw.items()
+            if k not in self.fields and k not in ("id2label", "label2id", "model_type")
+        }
         return self.config(**values, **labels).replace(
-            extra={k: v for k, v in extra.items() if k not in ("architectures", "problem_type", "num_labels")},
+            extra={
+                k: v for k, v in extra.items() if k not in ("architectures", "problem_type", "num_labels")
+            },
             architectures=tuple(raw.get("architectures") or ()),
             problem_type=raw.get("problem_type"),
         )

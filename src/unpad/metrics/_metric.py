@@ -246,6 +246,10 @@ def as_array(values: Any, what: str) -> np.ndarray:
             f"{what} must be a list or an array with one entry per example, not one {type(values).__name__}."
         )
     if not isinstance(values, np.ndarray | Sequence) and not hasattr(values, "__array__"):
+        if not hasattr(values, "__iter__"):
+            raise DataError(
+                f"{what} must be a list or an array with one entry per example, not one {type(values).__name__}."
+            )
         values = list(values)
     elif isinstance(values, Sequence) and not isinstance(values, list | tuple):
         values = values[:]  # a lazy column of a data set gives all its values in one read

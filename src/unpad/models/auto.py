@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from unpad.hub import resolve
 from unpad.checkpoint.load import load_weights, read_config
 from unpad.config import ModelConfig
 from unpad.core.transformer import initialise
 from unpad.errors import ArgumentError, listing, nearest
 from unpad.families import FAMILIES, Family, family
-from unpad.notices import say
+from unpad.hub import resolve
 from unpad.models.model import Model
+from unpad.notices import say
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 _IGNORED = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "device_map", "attn_implementation")
 
 
@@ -27,20 +29,30 @@ class ModelClass:
     def __init__(self, name: str, head: str, model_type: str | None = None) -> None:
         self.__name__, self.head, self.model_type = name, head, model_type
 
-    def __call__(self, config: ModelConfig) -> Model:
+    def __call__(self, config: ModelConfig | None = None) -> Model:
         """A model with new random weights."""
-        if self.model_type is None:
-            raise ArgumentError(f"{self.__name__} is made with {self.__name__}.from_pretrained(...) or .from_config(...)")
+        if self.model_type is None or config is None:
+            raise ArgumentError(
+                f"{self.__name__} is made with {self.__name__}.from_pretrained(...) or .from_config(...)"
+            )
         return self.from_config(config)
 
     def from_config(self, config: ModelConfig) -> Model:
         """A model with new random weights drawn from PyTorch's generator."""
-        kind = self._family(config.model_type, "the configuration")
+        kind = self._family(_checked(config).model_type, "the configuration")
         model = Model(config, kind, self.head)
         model.reset_parameters()
         return model.eval()
 
-    def from_pretrained(self, name: str | Path, *, config: ModelConfig | None = None, ignore_mismatched_sizes: bool = False, dtype: Any = None, **options: Any) -> Model:
+    def from_pretrained(
+        self,
+        name: str | Path,
+        *,
+        config: ModelConfig | None = None,
+        ignore_mismatched_sizes: bool = False,
+        dtype: Any = None,
+        **options: Any,
+    ) -> Model:
         """Load a model from a folder or a Hub id.
 
         Changes to the configuration are keyword arguments (`num_labels=3`, `id2label=`, `label2id=`, `hidden_dropout_prob=0.2`).
@@ -48,23 +60,34 @@ class ModelClass:
         (default fp32). The model is returned in evaluation mode. Raises CheckpointError for missing, damaged or foreign files.
         """
         if options.get("trust_remote_code"):
-            raise ArgumentError("trust_remote_code=True is not supported: no code is ever loaded with a model")
+            raise ArgumentError(
+                "trust_remote_code=True is not supported: no code is ever loaded with a model"
+            )
         hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
-        dtype = options.pop("torch_dtype", None) if dtype is None else dtype
+        dtype = _dtype(options.pop("torch_dtype", None) if dtype is None else dtype)
         for key in _IGNORED:
             options.pop(key, None)
         folder = resolve(name, **hub)
         read, kind = read_config(folder)
         kind = self._family(kind.model_type, str(folder))
-        named = config or read
+        named = read if config is None else _checked(config)
         if config is None and ("num_labels" in options or "id2label" in options or "label2id" in options):
             named = named.replace(problem_type=None)
-        try:
-            named = named.replace(**options)
-        except TypeError:
-            known = [*named.names, "num_labels", "id2label", "label2id", "problem_type", "config", "dtype", *HUB_OPTIONS]
-            key = next(k for k in options if k not in known)
-            raise ArgumentError(f"from_pretrained takes no argument {key!r}{nearest(key, known)}") from None
+        fields = [f.name for f in dataclasses.fields(ModelConfig)]
+        for key in options:
+            known = [
+                *named.names,
+                "num_labels",
+                "id2label",
+                "label2id",
+                "problem_type",
+                "config",
+                "dtype",
+                *HUB_OPTIONS,
+            ]
+            if key not in known and key not in fields:
+                raise ArgumentError(f"from_pretrained takes no argument {key!r}{nearest(key, known)}")
+        named = named.replace(**options)
         with torch.device("meta"):
             model = Model(named, kind, self.head)
         model.to_empty(device="cpu")
@@ -76,23 +99,51 @@ class ModelClass:
         if report.unexpected:
             say(f"{model.class_name} from {name}: not used from the file: {listing(report.unexpected, 4)}")
         model.load_report, model.name_or_path = report, str(name)
-        if dtype not in (None, "auto"):
-            model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+        if dtype is not None:
+            model.to(dtype)
         return model.eval()
 
     def _family(self, model_type: str, where: str) -> Family:
         if self.model_type is not None and model_type != self.model_type:
-            raise ArgumentError(f"{self.__name__} cannot hold a {model_type} model ({where}); use the Auto class or the {model_type} class")
+            raise ArgumentError(
+                f"{self.__name__} cannot hold a {model_type} model ({where}); use the Auto class or the {model_type} class"
+            )
         kind = family(model_type, where)
         if self.head not in kind.heads:
-            raise ArgumentError(f"{self.__name__}: {model_type} models have no such head; they have {', '.join(kind.heads)}")
+            raise ArgumentError(
+                f"{self.__name__}: {model_type} models have no such head; they have {', '.join(kind.heads)}"
+            )
         return kind
 
     def __instancecheck__(self, value: Any) -> bool:
-        return isinstance(value, Model) and value.head_name == self.head and self.model_type in (None, value.config.model_type)
+        return (
+            isinstance(value, Model)
+            and value.head_name == self.head
+            and self.model_type in (None, value.config.model_type)
+        )
 
     def __repr__(self) -> str:
         return f"<model class {self.__name__}>"
+
+
+def _checked(config: Any) -> ModelConfig:
+    if not isinstance(config, ModelConfig):
+        raise ArgumentError(
+            f"config is {config!r:.40} ({type(config).__name__}); give a configuration, as AutoConfig.from_pretrained or BertConfig make it"
+        )
+    return config
+
+
+def _dtype(given: Any) -> torch.dtype | None:
+    """The dtype of parameters by object or name; None for "auto" and None (they stay fp32)."""
+    if given is None or (isinstance(given, str) and given == "auto"):
+        return None
+    found = getattr(torch, given, None) if isinstance(given, str) else given
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ArgumentError(
+            f"dtype={given!r} is no type of weights{nearest(given, _DTYPES)}; allowed: {', '.join(_DTYPES)}, or None for fp32"
+        )
+    return found
 
 
 def _draw(model: Model, names: tuple[str, ...]) -> None:
@@ -114,7 +165,9 @@ class ConfigClass:
     def __call__(self, **values: Any) -> ModelConfig:
         """The family's published base configuration with changes by key (`hidden_size=128`)."""
         if self.model_type is None:
-            raise ArgumentError("AutoConfig is made with AutoConfig.from_pretrained(...) or AutoConfig.for_model('bert', ...)")
+            raise ArgumentError(
+                "AutoConfig is made with AutoConfig.from_pretrained(...) or AutoConfig.for_model('bert', ...)"
+            )
         return family(self.model_type).config(**values)
 
     def for_model(self, model_type: str, **values: Any) -> ModelConfig:
@@ -133,7 +186,9 @@ class ConfigClass:
 
 AutoConfig = ConfigClass("AutoConfig")
 AutoModel = ModelClass("AutoModel", "base")
-AutoModelForSequenceClassification = ModelClass("AutoModelForSequenceClassification", "sequence-classification")
+AutoModelForSequenceClassification = ModelClass(
+    "AutoModelForSequenceClassification", "sequence-classification"
+)
 
 
 def __getattr__(name: str) -> Any:

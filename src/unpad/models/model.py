@@ -82,15 +82,44 @@ class Model(nn.Module):
         if unknown:
             name = next(iter(unknown))
             known = ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "return_dict"]
-            raise ArgumentError(f"{self.class_name} takes no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}")
+            raise ArgumentError(
+                f"{self.class_name} takes no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
+            )
         if isinstance(input_ids, PackedBatch):
             output = self._packed(input_ids, padded=None)
         elif isinstance(input_ids, Tensor) and input_ids.dim() == 2:
+            if (
+                input_ids.device.type == "cpu"
+            ):  # there a look at the values is free; elsewhere it would wait for the device
+                self._check_values(input_ids, token_type_ids, labels)
             batch, slots = from_padded(input_ids, attention_mask, token_type_ids, position_ids, labels)
             output = self._packed(batch, padded=(slots, tuple(input_ids.shape)))
         else:
-            raise ArgumentError(f"input_ids must be a PackedBatch or a tensor [B, S], not {_what(input_ids)}; use return_tensors='pt' and padding=True")
+            raise ArgumentError(
+                f"input_ids must be a PackedBatch or a tensor [B, S], not {_what(input_ids)}; use return_tensors='pt' and padding=True"
+            )
         return output if return_dict else output.to_tuple()
+
+    def _check_values(self, input_ids: Tensor, token_type_ids: Tensor | None, labels: Tensor | None) -> None:
+        """Name the first value that no table of the model holds; PyTorch would only say that an index is out of range."""
+        config = self.config
+        checks = [("input_ids", input_ids, config.vocab_size, "use the model's own tokenizer")]
+        if isinstance(token_type_ids, Tensor) and config.token_types:
+            checks.append(
+                ("token_type_ids", token_type_ids, config.token_types, "use the model's own tokenizer")
+            )
+        classes = (
+            config.problem_type in (None, PROBLEM_TYPES[0])
+            and config.num_labels > 1
+            and self.head_name != "base"
+        )
+        if isinstance(labels, Tensor) and classes and not labels.is_floating_point() and labels.dim() == 1:
+            seen = labels[labels != -100]  # the value that losses ignore
+            checks.append(("labels", seen, config.num_labels, "pass num_labels= to from_pretrained"))
+        for name, values, size, advice in checks:
+            wrong = values[(values < 0) | (values >= size)]
+            if wrong.numel():
+                raise DataError(f"{name} hold {wrong[0].item()}, the model takes 0..{size - 1}; {advice}")
 
     def _packed(self, batch: PackedBatch, padded: tuple[Tensor, tuple[int, ...]] | None) -> ModelOutput:
         if batch.lengths and batch.lengths[0] > self.config.max_positions:
@@ -105,10 +134,17 @@ class Model(nn.Module):
                 return ModelOutput(last_hidden_state=hidden_TD, pooler_output=answer)
             slots, (rows, columns) = padded
             grid = hidden_TD.new_zeros(rows * columns, hidden_TD.shape[1]).index_copy(0, slots, hidden_TD)
-            return ModelOutput(last_hidden_state=grid.view(rows, columns, -1), pooler_output=batch.restore(answer))
+            return ModelOutput(
+                last_hidden_state=grid.view(rows, columns, -1), pooler_output=batch.restore(answer)
+            )
         total, count = self._loss(answer, batch.labels)
         loss = None if total is None else mean(total, count)
-        return ModelOutput(loss=loss, logits=answer if padded is None else batch.restore(answer), loss_sum=total, loss_count=count)
+        return ModelOutput(
+            loss=loss,
+            logits=answer if padded is None else batch.restore(answer),
+            loss_sum=total,
+            loss_count=count,
+        )
 
     def _loss(self, logits: Tensor, labels: Tensor | None) -> tuple[Tensor | None, int]:
         if labels is None:
@@ -118,14 +154,18 @@ class Model(nn.Module):
             kind = problem_type(labels, self.config.num_labels)
             self.config = self.config.replace(problem_type=kind)
         elif kind not in PROBLEM_TYPES:
-            raise ArgumentError(f"problem_type={kind!r} is unknown{nearest(kind, PROBLEM_TYPES)}; allowed: {', '.join(PROBLEM_TYPES)}")
+            raise ArgumentError(
+                f"problem_type={kind!r} is unknown{nearest(kind, PROBLEM_TYPES)}; allowed: {', '.join(PROBLEM_TYPES)}"
+            )
         return sequence_loss(logits, labels, kind)
 
     def load_weights(self, folder: str | Path) -> LoadReport:
         """Read the weights of a folder that `save_pretrained` wrote into this model. Raises CheckpointError when they do not fit."""
         return load_weights(self, Path(folder), self.family, self.head_name)
 
-    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "50GB", save_function: Any = None, **_: Any) -> None:
+    def save_pretrained(
+        self, folder: str | Path, *, max_shard_size: int | str = "50GB", save_function: Any = None, **_: Any
+    ) -> None:
         """Write `config.json` and safetensors weights that this library and `transformers` both load.
 
         `save_function` is accepted for old scripts and not used: weights are never pickled.
@@ -137,4 +177,6 @@ class Model(nn.Module):
 
 
 def _what(value: Any) -> str:
-    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return (
+        f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    )

@@ -262,7 +262,12 @@ def build(
     """See `unpad.pipeline`."""
     found = None if task is None else find_task(task)
     hub = {name: options.pop(name) for name in auto.HUB_OPTIONS if name in options}
-    loading = {**(options.pop("model_kwargs", None) or {}), **hub}
+    given = options.pop("model_kwargs", None) or {}
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            f"model_kwargs is a {type(given).__name__}; give a dictionary of options for from_pretrained"
+        )
+    loading = {**given, **hub}
     for name in ("dtype", "torch_dtype", "trust_remote_code"):
         if name in options:
             loading[name] = options.pop(name)

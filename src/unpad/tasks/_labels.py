@@ -125,6 +125,10 @@ def _single(
         whole = np.array_equal(found, np.arange(len(found)))
         spelt = list(given) if given is not None else [str(v) for v in found]
         if given is None and whole:
+            if len(found) == 1:
+                say(
+                    f"all labels in {column!r} are {found[0]}: with a single class there is nothing to learn to tell apart"
+                )
             return Targets(values, None, max(len(found), 2), SINGLE)
         if given is None or all(name.isdigit() for name in spelt):
             for split, v in labelled.items():

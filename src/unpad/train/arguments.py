@@ -10,6 +10,7 @@ import functools
 import json
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from unpad.compat import ALIASES, modern
@@ -124,7 +125,9 @@ class TrainingArguments:
     """Draw curves.png and curves.svg when training ends."""
 
     def __post_init__(self) -> None:
-        self.output_dir = str(self.output_dir)
+        self.output_dir = "trainer_output" if self.output_dir is None else str(self.output_dir)
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, _typed(field.name, str(field.type), getattr(self, field.name)))
         for name in ("eval_strategy", "logging_strategy", "save_strategy"):
             value = str(getattr(getattr(self, name), "value", getattr(self, name)))
             value = {"False": "no", "step": "steps"}.get(value, value)
@@ -135,14 +138,30 @@ class TrainingArguments:
         _one_of("optim", self.optim, OPTIMIZERS)
         _one_of("precision", self.precision, (*PRECISIONS, "no"))
         if self.bf16 and self.fp16:
-            raise ArgumentError("bf16=True and fp16=True contradict each other; give one, or precision='auto'")
+            raise ArgumentError(
+                "bf16=True and fp16=True contradict each other; give one, or precision='auto'"
+            )
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps",
                      "save_steps", "eval_max_tokens"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name}={getattr(self, name)} must be 1 or more")
-        for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "max_tokens_per_batch", "num_train_epochs"):
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "adam_epsilon",
+            "max_grad_norm",
+            "warmup_steps",
+            "max_tokens_per_batch",
+            "num_train_epochs",
+        ):
             if getattr(self, name) < 0:
                 raise ArgumentError(f"{name}={getattr(self, name)} must not be negative")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(f"{name}={getattr(self, name)} must lie in 0 <= x < 1")
+        for name in ("seed", "data_seed"):
+            if not 0 <= (getattr(self, name) or 0) < 2**63:
+                raise ArgumentError(f"{name}={getattr(self, name)} must lie in 0..2**63 - 1")
         if not 0 <= self.warmup_ratio <= 1:
             raise ArgumentError(f"warmup_ratio={self.warmup_ratio} must lie in 0..1")
         if self.max_steps <= 0 and self.num_train_epochs == 0:
@@ -150,11 +169,14 @@ class TrainingArguments:
         if self.eval_steps is not None and self.eval_steps < 1:
             raise ArgumentError(f"eval_steps={self.eval_steps} must be 1 or more")
         if self.save_total_limit is not None and self.save_total_limit < 1:
-            raise ArgumentError(f"save_total_limit={self.save_total_limit} must be 1 or more; use save_strategy='no' to keep none")
-        if isinstance(self.report_to, str):
-            self.report_to = [self.report_to]
+            raise ArgumentError(
+                f"save_total_limit={self.save_total_limit} must be 1 or more; use save_strategy='no' to keep none"
+            )
+
         if self.load_best_model_at_end and self.eval_strategy == "no":
-            raise ArgumentError("load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'")
+            raise ArgumentError(
+                "load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'"
+            )
 
     @property
     def chosen_precision(self) -> str:
@@ -170,7 +192,11 @@ class TrainingArguments:
     @property
     def best_is_greatest(self) -> bool:
         """Whether larger values of `best_metric` are better."""
-        return not self.best_metric.endswith("loss") if self.greater_is_better is None else self.greater_is_better
+        return (
+            not self.best_metric.endswith("loss")
+            if self.greater_is_better is None
+            else self.greater_is_better
+        )
 
     def warmup(self, total: int) -> int:
         """Warm-up steps of a training of `total` steps."""
@@ -183,9 +209,39 @@ class TrainingArguments:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
+def _typed(name: str, kind: str, value: Any) -> Any:
+    """`value` as the field's annotation `kind` wants it. Scripts read numbers from files and pass them as text, or pass 8.0 for 8."""
+    kind, _, optional = kind.partition(" | ")
+    if value is None and optional:
+        return None
+    hint = "; leave out the quotes" if isinstance(value, str) else ""
+    if kind in ("float", "int"):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if kind == "float" and not (number and math.isfinite(value)):
+            raise ArgumentError(f"{name}={value!r} must be a finite number{hint}")
+        if kind == "int" and not (number and float(value).is_integer()):
+            hint = (
+                "; a share of all steps is given by warmup_ratio"
+                if name == "warmup_steps" and number
+                else hint
+            )
+            raise ArgumentError(f"{name}={value!r} must be a whole number{hint}")
+        return int(value) if kind == "int" else value
+    if kind == "bool" and not (isinstance(value, Real) and value in (0, 1)):
+        raise ArgumentError(f"{name}={value!r} must be True or False{hint}")
+    if kind == "list[str]":
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+            raise ArgumentError(f"{name}={value!r} must be a text or a list of texts")
+        return list(value)
+    return bool(value) if kind == "bool" else value
+
+
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ArgumentError(f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
+        raise ArgumentError(
+            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+        )
 
 
 def _accept_old_spellings() -> None:
@@ -198,7 +254,9 @@ def _accept_old_spellings() -> None:
         given = modern("TrainingArguments", given)
         for name in _LATER:
             if given.pop(name, None):
-                raise ArgumentError(f"TrainingArguments: {name} is not supported in this version; leave it out")
+                raise ArgumentError(
+                    f"TrainingArguments: {name} is not supported in this version; leave it out"
+                )
         for name in _WITHOUT_EFFECT:
             if given.pop(name, None) is not None:
                 say_once(f"TrainingArguments: {name} has no effect here")

@@ -19,28 +19,44 @@ class TrainerCallback:
     """Base of callbacks. Every event gets the arguments, the state and the control of the run, and keywords:
     `model` always, `logs` in on_log, `metrics` in on_evaluate. `state_dict` is saved and given back on resume."""
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Before the first step (or the first after a resume)."""
 
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Before the first step of an epoch."""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """After an optimizer step."""
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """After a record was logged (`logs`)."""
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """After an evaluation (`metrics`)."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """After a checkpoint was written."""
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """After the last step of an epoch."""
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """After the last step of the run."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,26 +73,40 @@ class EarlyStoppingCallback(TrainerCallback):
 
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0) -> None:
         if early_stopping_patience < 1:
-            raise ArgumentError(f"early_stopping_patience={early_stopping_patience} must be 1 or more evaluations")
+            raise ArgumentError(
+                f"early_stopping_patience={early_stopping_patience} must be 1 or more evaluations"
+            )
         self.patience, self.threshold = early_stopping_patience, early_stopping_threshold
         self.best: float | None = None
         self.waited = 0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if args.eval_strategy == "no":
-            raise ArgumentError("EarlyStoppingCallback needs evaluations; set eval_strategy='epoch' or 'steps'")
+            raise ArgumentError(
+                "EarlyStoppingCallback needs evaluations; set eval_strategy='epoch' or 'steps'"
+            )
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         value = kwargs["metrics"].get(args.best_metric)
         if value is None:
-            raise ArgumentError(f"early stopping watches {args.best_metric}, but the evaluation gave {', '.join(kwargs['metrics'])}; set metric_for_best_model=")
-        gain = 0.0 if self.best is None else (value - self.best if args.best_is_greatest else self.best - value)
+            raise ArgumentError(
+                f"early stopping watches {args.best_metric}, but the evaluation gave {', '.join(kwargs['metrics'])}; set metric_for_best_model="
+            )
+        gain = (
+            0.0 if self.best is None else (value - self.best if args.best_is_greatest else self.best - value)
+        )
         if self.best is None or gain > self.threshold:
             self.best, self.waited = value, 0
             return
         self.waited += 1
         if self.waited >= self.patience:
-            say(f"stopping early at step {state.global_step}: {args.best_metric} has not improved on {self.best:.4f} in {self.waited} evaluations")
+            say(
+                f"stopping early at step {state.global_step}: {args.best_metric} has not improved on {self.best:.4f} in {self.waited} evaluations"
+            )
             control.should_training_stop = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,28 +123,49 @@ class ProgressCallback(TrainerCallback):
         self._bar: Any = None
         self._tokens, self._shown, self._since = 0, 0.0, 0.0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="train", dynamic_ncols=True)
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, unit="step", desc="train", dynamic_ncols=True
+        )
         self._tokens, self._since = state.tokens, time.perf_counter()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._bar.update(1)
         now = time.perf_counter()
         if now - self._shown > 0.5:  # twice a second: reading the loss costs a synchronisation on a GPU
             self._shown = now
             rate = (state.tokens - self._tokens) / max(now - self._since, 1e-9)
             self._bar.set_postfix(
-                {"loss": f"{float(kwargs['loss']):.4f}", "lr": f"{kwargs['learning_rate']:.1e}", "tok/s": f"{rate:,.0f}"}, refresh=False
+                {
+                    "loss": f"{float(kwargs['loss']):.4f}",
+                    "lr": f"{kwargs['learning_rate']:.1e}",
+                    "tok/s": f"{rate:,.0f}",
+                },
+                refresh=False,
             )
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._bar is not None:
-            shown = {k: v for k, v in kwargs["metrics"].items() if isinstance(v, float) and not k.endswith(("_runtime", "_second"))}
-            self._bar.write(f"step {state.global_step}: " + "  ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+            shown = {
+                k: v
+                for k, v in kwargs["metrics"].items()
+                if isinstance(v, float) and not k.endswith(("_runtime", "_second"))
+            }
+            self._bar.write(
+                f"step {state.global_step}: " + "  ".join(f"{k} {v:.4f}" for k, v in shown.items())
+            )
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -127,17 +178,24 @@ class TensorBoardCallback(TrainerCallback):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ArgumentError("report_to='tensorboard' needs the package tensorboard; run: pip install 'unpad[trackers]'") from None
-        self._make, self._writer = SummaryWriter, None
+            raise ArgumentError(
+                "report_to='tensorboard' needs the package tensorboard; run: pip install 'unpad[trackers]'"
+            ) from None
+        self._make = SummaryWriter
+        self._writer: Any = None
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._writer is None:
             self._writer = self._make(f"{args.output_dir}/runs/{args.run_name or 'run'}")
         for name, value in kwargs["logs"].items():
             if isinstance(value, (int, float)):
                 self._writer.add_scalar(name, value, state.global_step)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self._writer is not None:
             self._writer.close()
 

@@ -7,7 +7,7 @@ metric. Results carry the number of their sample, so that order and batching nev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from unpad.batch import PackedBatch
 from unpad.data.sampler import token_budget_batches
 from unpad.data.tokens import TokenStore
-from unpad.engine.accelerator import move
-from unpad.errors import DataError
+from unpad.engine.accelerator import Accelerator, move
+from unpad.errors import ArgumentError, DataError
 from unpad.train.feed import accepted_by, label_count, len_of
 
 
@@ -49,29 +49,43 @@ class Answers:
     count: int
 
 
-def answer_packed(model: nn.Module, store: TokenStore, max_tokens: int, device: torch.device) -> Iterator[Answers]:
+def answer_packed(
+    model: nn.Module, store: TokenStore, max_tokens: int, engine: Accelerator
+) -> Iterator[Answers]:
     """Answers of a native model, in batches of at most `max_tokens` tokens of similar lengths."""
     for rows in token_budget_batches(store.lengths, max_tokens):
-        batch = store.pack(rows).to(device)
-        output = model(batch)
-        yield Answers(np.asarray(batch.sample_ids), output["logits"], batch.labels, output.loss_sum, output.loss_count)
+        batch = store.pack(rows).to(engine.device)
+        with engine.autocast():
+            output = model(batch)
+        yield Answers(
+            np.asarray(batch.sample_ids), output["logits"], batch.labels, output.loss_sum, output.loss_count
+        )
 
 
-def answer_collated(model: nn.Module, dataset: Any, collator: Callable[[list[Any]], Any], size: int, device: torch.device) -> Iterator[Answers]:
+def answer_collated(
+    model: nn.Module, dataset: Any, collator: Callable[[list[Any]], Any], size: int, engine: Accelerator
+) -> Iterator[Answers]:
     """Answers of any model, in batches of `size` rows through the caller's collator."""
     keep = accepted_by(model)
     for start in range(0, len_of(dataset), size):
         rows = np.arange(start, min(start + size, len(dataset)))
         batch = collator([dataset[int(row)] for row in rows])
         if isinstance(batch, PackedBatch):
-            batch = batch.to(device)
-            labels, output = batch.labels, model(batch)
+            batch = batch.to(engine.device)
+            labels = batch.labels
+            with engine.autocast():
+                output = model(batch)
             rows = rows[np.asarray(batch.order)]
         else:
-            batch = move(batch, device)
+            batch = move(batch, engine.device)
             labels = batch.get("labels")
-            output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
-        fields = dict(output) if hasattr(output, "keys") else dict(zip(("loss", "logits") if labels is not None else ("logits",), output, strict=False))
+            with engine.autocast():
+                output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
+        fields = (
+            dict(output)
+            if hasattr(output, "keys")
+            else dict(zip(("loss", "logits") if labels is not None else ("logits",), output, strict=False))
+        )
         logits = fields.get("logits")
         if logits is None:
             raise DataError(f"the model's output has no logits to evaluate; it has {', '.join(fields)}")
@@ -80,7 +94,9 @@ def answer_collated(model: nn.Module, dataset: Any, collator: Callable[[list[Any
         yield Answers(rows, logits, labels, None if loss is None else loss * count, count)
 
 
-def evaluate(answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool) -> PredictionOutput:
+def evaluate(
+    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool
+) -> PredictionOutput:
     """Consume `answers` for `size` samples.
 
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
@@ -101,7 +117,8 @@ def evaluate(answers: Iterator[Answers], size: int, prefix: str, compute_metrics
                 loss_count += answer.count
             if streaming and answer.labels is not None:
                 compute_metrics.add_batch(
-                    predictions=compute_metrics.reduce(answer.logits).cpu().numpy(), references=answer.labels.cpu().numpy()
+                    predictions=compute_metrics.reduce(answer.logits).cpu().numpy(),
+                    references=answer.labels.cpu().numpy(),
                 )
             if keep:
                 rows.append(answer.rows)
@@ -117,17 +134,33 @@ def evaluate(answers: Iterator[Answers], size: int, prefix: str, compute_metrics
     if streaming and loss_count:
         metrics.update(compute_metrics.compute())
     elif compute_metrics is not None and not streaming and label_ids is not None:
-        metrics.update(compute_metrics(EvalPrediction(predictions, label_ids)))
-    metrics.update({"runtime": round(seconds, 4), "samples_per_second": round(size / seconds, 3), "steps_per_second": round(batches / seconds, 3)})
+        found = compute_metrics(EvalPrediction(predictions, label_ids))
+        if not isinstance(found, Mapping):
+            raise ArgumentError(
+                f"compute_metrics returned {found!r:.60} ({type(found).__name__}); return a dictionary such as {{'accuracy': 0.9}}"
+            )
+        metrics.update(found)
+    metrics.update(
+        {
+            "runtime": round(seconds, 4),
+            "samples_per_second": round(size / seconds, 3),
+            "steps_per_second": round(batches / seconds, 3),
+        }
+    )
     named = {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": _number(v) for k, v in metrics.items()}
     return PredictionOutput(predictions, label_ids, named)
 
 
 def _in_order(parts: list[np.ndarray], rows: list[np.ndarray], size: int) -> np.ndarray:
-    if len({part.shape[1:] for part in parts}) > 1:  # a collator's own padding differs from batch to batch: pad to the longest
+    if (
+        len({part.shape[1:] for part in parts}) > 1
+    ):  # a collator's own padding differs from batch to batch: pad to the longest
         widest = max(part.shape[1] for part in parts)
         fill = -100
-        parts = [np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill) for p in parts]
+        parts = [
+            np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill)
+            for p in parts
+        ]
     out = np.empty((size, *parts[0].shape[1:]), dtype=parts[0].dtype)
     seen = np.zeros(size, dtype=np.int64)
     for part, places in zip(parts, rows, strict=True):

@@ -35,10 +35,19 @@ class Micro:
 class Feed:
     """Micro-batches by (epoch, k), and their grouping into optimizer steps."""
 
-    def __init__(self, sampler: BatchSampler, accumulation: int, make: Callable[[np.ndarray], Micro], fingerprint: str, rows: int) -> None:
+    def __init__(
+        self,
+        sampler: BatchSampler,
+        accumulation: int,
+        make: Callable[[np.ndarray], Micro],
+        fingerprint: str,
+        rows: int,
+    ) -> None:
         self._sampler, self._accumulation, self._make = sampler, accumulation, make
         self.fingerprint, self.rows = fingerprint, rows
-        self._bounds = [0]  # first step of each epoch; with a token budget epochs differ in their number of steps
+        self._bounds = [
+            0
+        ]  # first step of each epoch; with a token budget epochs differ in their number of steps
 
     def steps(self, epoch: int) -> int:
         """Optimizer steps of an epoch; the last window of accumulation may be short."""
@@ -76,10 +85,18 @@ def packed_feed(store: TokenStore, args: TrainingArguments) -> Feed:
         batch = store.pack(rows)
         return Micro(batch, label_count(batch.labels, len(rows)), batch.tokens, rows)
 
-    return Feed(_sampler(args, len(store), store.fingerprint, store.lengths), args.gradient_accumulation_steps, make, store.fingerprint, len(store))
+    return Feed(
+        _sampler(args, len(store), store.fingerprint, store.lengths),
+        args.gradient_accumulation_steps,
+        make,
+        store.fingerprint,
+        len(store),
+    )
 
 
-def collated_feed(dataset: Any, collator: Callable[[list[Any]], Any], model: Any, args: TrainingArguments) -> Feed:
+def collated_feed(
+    dataset: Any, collator: Callable[[list[Any]], Any], model: Any, args: TrainingArguments
+) -> Feed:
     """Batches of any map-style data set through the caller's collator, for any module."""
     size = len_of(dataset)
     keep = accepted_by(model)
@@ -90,8 +107,12 @@ def collated_feed(dataset: Any, collator: Callable[[list[Any]], Any], model: Any
             batch = {key: batch[key] for key in batch.keys() if key in keep}  # noqa: SIM118
         return Micro(batch, label_count(_get(batch, "labels"), len(rows)), token_count(batch), rows)
 
-    fingerprint = hashlib.blake2b(f"{getattr(dataset, '_fingerprint', '')}/{size}".encode(), digest_size=16).hexdigest()
-    return Feed(_sampler(args, size, fingerprint, None), args.gradient_accumulation_steps, make, fingerprint, size)
+    fingerprint = hashlib.blake2b(
+        f"{getattr(dataset, '_fingerprint', '')}/{size}".encode(), digest_size=16
+    ).hexdigest()
+    return Feed(
+        _sampler(args, size, fingerprint, None), args.gradient_accumulation_steps, make, fingerprint, size
+    )
 
 
 def len_of(dataset: Any) -> int:
@@ -99,13 +120,17 @@ def len_of(dataset: Any) -> int:
     try:
         size = len(dataset)
     except TypeError:
-        raise DataError(f"a {type(dataset).__name__} has no length; give a data set with rows, or turn the stream into one") from None
+        raise DataError(
+            f"a {type(dataset).__name__} has no length; give a data set with rows, or turn the stream into one"
+        ) from None
     if size == 0:
         raise DataError("the data set has no rows; check the file, the split and any filter before it")
     return size
 
 
-def _sampler(args: TrainingArguments, size: int, fingerprint: str, lengths: np.ndarray | None) -> BatchSampler:
+def _sampler(
+    args: TrainingArguments, size: int, fingerprint: str, lengths: np.ndarray | None
+) -> BatchSampler:
     seed = args.seed if args.data_seed is None else args.data_seed
     budget = args.max_tokens_per_batch or None
     return BatchSampler(

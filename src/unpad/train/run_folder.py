@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unpad.checkpoint.files import append_line, atomic_write, checkpoints, newest_valid, prune, recover, staged_folder, verify
+from unpad.checkpoint.files import (
+    append_line,
+    atomic_write,
+    checkpoints,
+    newest_valid,
+    prune,
+    recover,
+    staged_folder,
+    verify,
+)
 from unpad.engine.accelerator import Accelerator
 from unpad.engine.state import read_tree, write_tree
 from unpad.errors import CheckpointError, TrainingError, listing
@@ -38,7 +47,9 @@ class RunFolder:
         if earlier and overwrite:
             for path in earlier:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            say(f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)")
+            say(
+                f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)"
+            )
         elif earlier:
             number = 1
             while (aside := self.path / f"earlier-{number}").exists():
@@ -46,7 +57,9 @@ class RunFolder:
             aside.mkdir()
             for path in earlier:
                 path.rename(aside / path.name)
-            say(f"{self.path} holds an earlier run: moved to {aside}; continue it with resume_from_checkpoint={str(aside)!r}")
+            say(
+                f"{self.path} holds an earlier run: moved to {aside}; continue it with resume_from_checkpoint={str(aside)!r}"
+            )
 
     def _make(self) -> None:
         try:
@@ -54,7 +67,9 @@ class RunFolder:
             self._lock_out_others()
             recover(self.path)
         except OSError as error:
-            raise CheckpointError(f"output_dir {self.path} cannot be used ({error.strerror}); choose a folder that can be written") from None
+            raise CheckpointError(
+                f"output_dir {self.path} cannot be used ({error.strerror}); choose a folder that can be written"
+            ) from None
 
     def _lock_out_others(self) -> None:
         """Two processes in one run folder would take each other's half-written checkpoints for leftovers of a kill."""
@@ -63,13 +78,17 @@ class RunFolder:
         except ImportError:  # Windows has no advisory locks of this kind
             return
         if self._lock is None:
-            self._lock = (self.path / ".lock").open("a")  # released by the system when the process ends, however it ends
+            self._lock = (self.path / ".lock").open(
+                "a"
+            )  # released by the system when the process ends, however it ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise TrainingError(f"another process is training in {self.path}; wait for it, stop it, or choose another output_dir") from None
+            raise TrainingError(
+                f"another process is training in {self.path}; wait for it, stop it, or choose another output_dir"
+            ) from None
 
     def end(self) -> None:
         """Let other processes use the folder."""
@@ -86,18 +105,24 @@ class RunFolder:
         if resume is True or str(resume).lower() == "true":
             found = newest_valid(self.path)
             if found is None and checkpoints(self.path):
-                raise CheckpointError(f"{self.path}: every checkpoint is damaged; start anew with overwrite_output_dir=True")
+                raise CheckpointError(
+                    f"{self.path}: every checkpoint is damaged; start anew with overwrite_output_dir=True"
+                )
             if found is None:
                 say(f"{self.path} has no checkpoint yet: starting at step 0")
             return found
-        given = Path(resume)
+        given = Path(str(resume))
         if given.is_dir() and (given / f"{STATE}.json").is_file():
             if problems := verify(given):
-                raise CheckpointError(f"{given} is damaged ({listing(problems, 2)}); use resume_from_checkpoint=True for the newest valid one")
+                raise CheckpointError(
+                    f"{given} is damaged ({listing(problems, 2)}); use resume_from_checkpoint=True for the newest valid one"
+                )
             return given
         if given.is_dir() and checkpoints(given):
             return newest_valid(given)
-        raise CheckpointError(f"resume_from_checkpoint={str(given)!r} is not a checkpoint of a training run; give a folder checkpoint-<step>, a run folder, or True")
+        raise CheckpointError(
+            f"resume_from_checkpoint={str(given)!r} is not a checkpoint of a training run; give a folder checkpoint-<step>, a run folder, or True"
+        )
 
     # -- history
 
@@ -111,7 +136,15 @@ class RunFolder:
 
     # -- checkpoints
 
-    def save(self, step: int, save_model: Any, engine: Accelerator, state: TrainerState, callbacks: Sequence[TrainerCallback], args: TrainingArguments) -> Path:
+    def save(
+        self,
+        step: int,
+        save_model: Any,
+        engine: Accelerator,
+        state: TrainerState,
+        callbacks: Sequence[TrainerCallback],
+        args: TrainingArguments,
+    ) -> Path:
         """Write `checkpoint-<step>`: weights, engine state, position, history and callbacks; then drop what exceeds the limit."""
         final = self.path / f"checkpoint-{step}"
         with staged_folder(final) as staging:
@@ -131,7 +164,9 @@ class RunFolder:
             prune(self.path, args.save_total_limit, protect=best)
         return final
 
-    def load(self, folder: Path, engine: Accelerator, fresh: TrainerState, callbacks: Sequence[TrainerCallback]) -> TrainerState:
+    def load(
+        self, folder: Path, engine: Accelerator, fresh: TrainerState, callbacks: Sequence[TrainerCallback]
+    ) -> TrainerState:
         """Set engine and callbacks to the state in `folder` and return the run's position.
 
         `fresh` is the state that this run would start with: the checkpoint must be of the same data and recipe, else
@@ -140,12 +175,20 @@ class RunFolder:
         tree = read_tree(folder, STATE)
         state = TrainerState(**tree["trainer"])
         if state.fingerprint != fresh.fingerprint:
-            raise TrainingError(f"{folder} is of a run on other training data; give the same data, or start a new run in another output_dir")
-        differing = [f"{k}: {state.recipe.get(k)!r} there, {v!r} here" for k, v in fresh.recipe.items() if state.recipe.get(k) != v]
+            raise TrainingError(
+                f"{folder} is of a run on other training data; give the same data, or start a new run in another output_dir"
+            )
+        differing = [
+            f"{k}: {state.recipe.get(k)!r} there, {v!r} here"
+            for k, v in fresh.recipe.items()
+            if state.recipe.get(k) != v
+        ]
         if differing:
-            raise TrainingError(f"{folder} is of another run ({listing(differing, 3)}); give the same arguments, or another output_dir")
+            raise TrainingError(
+                f"{folder} is of another run ({listing(differing, 3)}); give the same arguments, or another output_dir"
+            )
         engine.restore(tree["engine"])
-        saved = dict((name, value) for name, value in tree["callbacks"])
+        saved = dict(tree["callbacks"])
         for callback in callbacks:
             if type(callback).__name__ in saved:
                 callback.load_state_dict(saved[type(callback).__name__])

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from unpad.checkpoint.files import verify
+from unpad.checkpoint.files import verify, writing_to
 from unpad.compat import ALIASES, modern
 from unpad.data.collators import DataCollatorWithPadding, PackingCollator, default_data_collator
-from unpad.data.tokens import TokenStore
+from unpad.data.tokens import LABEL_FIELDS, TokenStore
 from unpad.engine.accelerator import Accelerator, move
 from unpad.engine.optim import PreparedOptimizer, adamw
 from unpad.engine.schedules import get_scheduler
@@ -67,27 +66,61 @@ class Trainer:
         old = modern("Trainer", old)
         processing_class = old.pop("processing_class", processing_class)
         if old:
-            known = ["model", "args", "data_collator", "train_dataset", "eval_dataset", "processing_class", "compute_metrics", "callbacks", "optimizers"]
+            known = [
+                "model",
+                "args",
+                "data_collator",
+                "train_dataset",
+                "eval_dataset",
+                "processing_class",
+                "compute_metrics",
+                "callbacks",
+                "optimizers",
+            ]
             name = next(iter(old))
-            raise ArgumentError(f"Trainer has no argument {name!r}{nearest(name, [*known, *ALIASES['Trainer']])}")
+            raise ArgumentError(
+                f"Trainer has no argument {name!r}{nearest(name, [*known, *ALIASES['Trainer']])}"
+            )
+        if args is not None and not isinstance(args, TrainingArguments):
+            raise ArgumentError(f"args is a {type(args).__name__}; give TrainingArguments(output_dir, ...)")
         self.args = args or TrainingArguments()
         if model is None and model_init is None:
             raise ArgumentError("Trainer needs a model= or model_init=")
         set_seed(self.args.seed)
         self.model: Any = model if model is not None else model_init()  # type: ignore[misc]
+        if not isinstance(self.model, nn.Module):
+            raise ArgumentError(
+                f"model is {self.model!r:.60} ({type(self.model).__name__}); give a model, as AutoModelForSequenceClassification.from_pretrained(...) makes it"
+            )
+        for name, part in (("data_collator", data_collator), ("compute_metrics", compute_metrics)):
+            if part is not None and not callable(part) and not hasattr(part, "add_batch"):
+                raise ArgumentError(
+                    f"{name} is {part!r:.60} ({type(part).__name__}); give a function, or leave it out"
+                )
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
-        self.processing_class, self.data_collator, self.compute_metrics = processing_class, data_collator, compute_metrics
+        self.processing_class, self.data_collator, self.compute_metrics = (
+            processing_class,
+            data_collator,
+            compute_metrics,
+        )
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
-        self._given_optimizer, self._given_scheduler = optimizers
-        self.callbacks = [c() if isinstance(c, type) else c for c in callbacks or []]
-        self.callbacks += [TRACKERS[name]() for name in self.args.report_to or [] if name in TRACKERS]
+        self._given_optimizer, self._given_scheduler = _pair(optimizers)
+        self.callbacks = _callbacks(callbacks)
+        for name in self.args.report_to or []:
+            if name not in (*TRACKERS, "none"):
+                raise ArgumentError(
+                    f"report_to={name!r} is no tracker here{nearest(name, TRACKERS)}; allowed: {', '.join(TRACKERS)}, none "
+                    "(metrics.jsonl and curves are always written)"
+                )
+            if name != "none":
+                self.callbacks.append(TRACKERS[name]())
         if not self.args.disable_tqdm:
             self.callbacks.append(ProgressCallback())
         self.state, self.control = TrainerState(), TrainerControl()
         self.accelerator = Accelerator(
             self.args.chosen_precision, device="cpu" if self.args.use_cpu else None
         )
-        self.model = self.accelerator.prepare(self.model)
+        self.model.to(self.accelerator.device)
         self.folder = RunFolder(self.args.output_dir)
         self._stores: dict[int, tuple[Any, TokenStore]] = {}
 
@@ -99,23 +132,38 @@ class Trainer:
 
     def _packs(self) -> bool:
         """Whether batches go to the model without padding: it is native, and the collator (if any) can pack."""
-        return self._native and (self.data_collator is None or isinstance(self.data_collator, (DataCollatorWithPadding, PackingCollator)))
+        return self._native and (
+            self.data_collator is None
+            or isinstance(self.data_collator, (DataCollatorWithPadding, PackingCollator))
+        )
 
     def _collator(self) -> Callable[[Any], Any]:
         if self.data_collator is not None:
             return self.data_collator
-        return default_data_collator if self.processing_class is None else DataCollatorWithPadding(self.processing_class)
+        return (
+            default_data_collator
+            if self.processing_class is None
+            else DataCollatorWithPadding(self.processing_class)
+        )
 
     def _store(self, dataset: Any, split: str) -> TokenStore:
         known = self._stores.get(id(dataset))
         if known is not None and known[0] is dataset:
             return known[1]
         trained = self._stores.get(id(self.train_dataset))
-        names = trained[1].label_names if trained is not None else None  # string labels get the numbers of training
+        names = (
+            trained[1].label_names if trained is not None else None
+        )  # string labels get the numbers of training
         store = TokenStore.from_dataset(dataset, split=split, label_names=names)
         config = self.model.config
         labels = config.num_labels if self.model.head_name == "sequence-classification" else None
-        store.check(config.vocab_size, config.max_positions, labels, split=split)
+        store.check(
+            config.vocab_size,
+            config.max_positions,
+            labels,
+            token_types=config.token_types or None,
+            split=split,
+        )
         if store.dropped:
             say(f"{split}: the model reads {listing(store.kept)}; not used: {listing(store.dropped)}")
         self._stores[id(dataset)] = (dataset, store)
@@ -128,8 +176,17 @@ class Trainer:
         if not self._packs():
             return collated_feed(self.train_dataset, self._collator(), self.model, self.args)
         store = self._store(self.train_dataset, "train")
-        if store.labels is None and self.model.head_name != "base":
-            raise DataError("the training data have no labels; they need a column 'label' or 'labels'")
+        if self.model.head_name == "base":
+            raise ArgumentError(
+                f"{self.model.class_name} has no head and so no loss to train; load it with a class such as AutoModelForSequenceClassification"
+            )
+        if store.labels is None:
+            column = next((name for name in LABEL_FIELDS if name in store.kept), None)
+            raise DataError(
+                "the training data have no labels; they need a column 'label' or 'labels'"
+                if column is None
+                else f"all labels in {column!r} of the training data are -1 or missing, which marks hidden answers; train on a split that has them"
+            )
         return packed_feed(store, self.args)
 
     # -- training
@@ -142,11 +199,15 @@ class Trainer:
         finite (names the rows), CheckpointError for damaged checkpoints or a full disk.
         """
         args = self.args
+        self._check_evaluation()
         resume = resume_from_checkpoint if resume_from_checkpoint is not None else args.resume_from_checkpoint
         feed = self._feed()
         total = args.max_steps if args.max_steps > 0 else feed.total_steps(args.num_train_epochs)
         optimizer, scheduler = self._optimizer_and_schedule(total)
-        recipe = {name: getattr(args, name) for name in RECIPE} | {"max_steps": total, "precision": self.accelerator.precision.name}
+        recipe = {name: getattr(args, name) for name in RECIPE} | {
+            "max_steps": total,
+            "precision": self.accelerator.precision.name,
+        }
         self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
         self.control = TrainerControl()
         try:
@@ -162,7 +223,11 @@ class Trainer:
         loss = self.state.total_loss / max(self.state.global_step, 1)
         metrics = {
             "train_runtime": round(seconds, 4),
-            "train_samples_per_second": round(feed.rows * (self.state.epoch - feed.place(first)[0]) / seconds, 3) if steps else 0.0,
+            "train_samples_per_second": round(
+                feed.rows * (self.state.epoch - feed.place(first)[0]) / seconds, 3
+            )
+            if steps
+            else 0.0,
             "train_steps_per_second": round(steps / seconds, 3),
             "train_tokens_per_second": round(self.state.tokens / seconds, 1) if first == 0 else 0.0,
             "train_loss": loss,
@@ -175,6 +240,26 @@ class Trainer:
         self.accelerator._optimizers.clear()
         self.accelerator._schedulers.clear()
         return TrainOutput(self.state.global_step, loss, metrics)
+
+    def _check_evaluation(self) -> None:
+        """Refuse now what would only fail at the first evaluation, perhaps hours later."""
+        args = self.args
+        if args.eval_strategy != "no" and self.eval_dataset is None:
+            raise ArgumentError(
+                f"eval_strategy={args.eval_strategy!r} needs an eval_dataset=; pass one, or eval_strategy='no'"
+            )
+        parts = getattr(
+            self.compute_metrics, "parts", None
+        )  # a function's figures are known only after its first call
+        known = (
+            [] if self.compute_metrics is None else None if parts is None else [part.key for part in parts]
+        )
+        if args.metric_for_best_model is not None and known is not None and args.eval_strategy != "no":
+            known, name = ["loss", *known], args.best_metric.removeprefix("eval_")
+            if name not in known:
+                raise ArgumentError(
+                    f"metric_for_best_model={args.metric_for_best_model!r} is not measured here{nearest(name, known)}; there are: {listing(known)}"
+                )
 
     def _begin(self, resume: str | Path | bool | None) -> None:
         """Continue from a checkpoint, or make the folder ready for a new run."""
@@ -194,9 +279,24 @@ class Trainer:
         self.accelerator._optimizers.clear()
         self.accelerator._schedulers.clear()
         given = self._given_optimizer
-        plain = adamw(self.model, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon, args.weight_decay, args.optim) if given is None else given
-        schedule = self._given_scheduler or get_scheduler(args.lr_scheduler_type, plain, args.warmup(total), total)
-        return self.accelerator.prepare(plain, schedule)
+        plain = (
+            adamw(
+                self.model,
+                args.learning_rate,
+                (args.adam_beta1, args.adam_beta2),
+                args.adam_epsilon,
+                args.weight_decay,
+                args.optim,
+            )
+            if given is None
+            else given
+        )
+        schedule = self._given_scheduler or get_scheduler(
+            args.lr_scheduler_type, plain, args.warmup(total), total
+        )
+        optimizer, schedule = self.accelerator.prepare(plain, schedule)
+        optimizer.keep_rows(self.model)
+        return optimizer, schedule
 
     def _run(self, feed: Feed, optimizer: PreparedOptimizer, scheduler: Any) -> None:
         state, control, args = self.state, self.control, self.args
@@ -220,7 +320,13 @@ class Trainer:
             state.epoch = epoch + (k + 1) / in_epoch
             state.tokens += sum(micro.tokens for micro in micros)
             self._decide(epoch_ends=k + 1 == in_epoch)
-            if eager or len(pending) >= 20 or control.should_log or control.should_evaluate or control.should_save:
+            if (
+                eager
+                or len(pending) >= 20
+                or control.should_log
+                or control.should_evaluate
+                or control.should_save
+            ):
                 self._settle(pending, feed)
             self._call("on_step_end", loss=loss, learning_rate=learning_rate)
             self._act(norm, learning_rate)
@@ -234,7 +340,8 @@ class Trainer:
         total: Tensor | None = None
         for micro in micros:
             batch = move(micro.batch, self.accelerator.device)
-            output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
+            with self.accelerator.autocast():
+                output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
             loss_sum = getattr(output, "loss_sum", None)
             share = loss_sum / count if loss_sum is not None else _loss_of(output) * (micro.count / count)
             self.accelerator.backward_raw(share)
@@ -248,7 +355,7 @@ class Trainer:
             value = float(loss)
             if not math.isfinite(value):
                 rows = [int(row) for part in feed.rows_of(step) for row in part]
-                raise TrainingError(
+                error = TrainingError(
                     f"the loss is {value} at step {step + 1} (rows {listing(rows)} of the training data); lower learning_rate "
                     f"(now {self.args.learning_rate:g}), look at these rows, or set precision='fp32'. Checkpoints before it are unharmed"
                 )
@@ -263,16 +370,31 @@ class Trainer:
         last = step >= self.state.max_steps
 
         def due(strategy: str, every: int) -> bool:
-            return (strategy == "steps" and step % every == 0) or (strategy == "epoch" and (epoch_ends or last))
+            return (strategy == "steps" and step % every == 0) or (
+                strategy == "epoch" and (epoch_ends or last)
+            )
 
-        control.should_log = due(args.logging_strategy, args.logging_steps) or (args.logging_first_step and step == 1)
-        control.should_evaluate = self.eval_dataset is not None and due(args.eval_strategy, args.eval_steps or args.logging_steps)
-        control.should_save = due(args.save_strategy, args.save_steps) or (last and args.save_strategy == "steps")
+        control.should_log = due(args.logging_strategy, args.logging_steps) or (
+            args.logging_first_step and step == 1
+        )
+        control.should_evaluate = self.eval_dataset is not None and due(
+            args.eval_strategy, args.eval_steps or args.logging_steps
+        )
+        control.should_save = due(args.save_strategy, args.save_steps) or (
+            last and args.save_strategy == "steps"
+        )
 
     def _act(self, norm: Tensor, learning_rate: float) -> None:
         state, control = self.state, self.control
         if control.should_log and state.loss_count:
-            self._log({"loss": state.loss_sum / state.loss_count, "grad_norm": float(norm), "learning_rate": learning_rate, "epoch": round(state.epoch, 4)})
+            self._log(
+                {
+                    "loss": state.loss_sum / state.loss_count,
+                    "grad_norm": float(norm),
+                    "learning_rate": learning_rate,
+                    "epoch": round(state.epoch, 4),
+                }
+            )
             state.loss_sum, state.loss_count = 0.0, 0
         if control.should_evaluate:
             metrics = self.evaluate()
@@ -287,7 +409,9 @@ class Trainer:
         if name not in metrics:
             if self.args.metric_for_best_model is None and not self.args.load_best_model_at_end:
                 return False
-            raise ArgumentError(f"metric_for_best_model={name!r} is not among the metrics of the evaluation: {listing(metrics)}")
+            raise ArgumentError(
+                f"metric_for_best_model={name!r} is not among the metrics of the evaluation: {listing(metrics)}"
+            )
         value, best = metrics[name], self.state.best_metric
         if best is not None and not (value > best if self.args.best_is_greatest else value < best):
             return False
@@ -297,7 +421,9 @@ class Trainer:
         return True
 
     def _save_checkpoint(self) -> None:
-        self.folder.save(self.state.global_step, self._save_model, self.accelerator, self.state, self.callbacks, self.args)
+        self.folder.save(
+            self.state.global_step, self._save_model, self.accelerator, self.state, self.callbacks, self.args
+        )
         self._call("on_save")
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -314,9 +440,13 @@ class Trainer:
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
             if problems := verify(Path(best)):
-                raise CheckpointError(f"the best checkpoint {best} is damaged ({listing(problems, 2)}); the model keeps its last weights")
+                raise CheckpointError(
+                    f"the best checkpoint {best} is damaged ({listing(problems, 2)}); the model keeps its last weights"
+                )
             self._load_model(Path(best))
-            say(f"loaded the best weights: step {self.state.best_step}, {self.args.best_metric} {self.state.best_metric:.4f}")
+            say(
+                f"loaded the best weights: step {self.state.best_step}, {self.args.best_metric} {self.state.best_metric:.4f}"
+            )
 
     # -- evaluation
 
@@ -340,11 +470,14 @@ class Trainer:
     def _answers(self, dataset: Any, prefix: str, keep_logits: bool) -> PredictionOutput:
         size = len_of(dataset)
         self.model.eval()
-        device = self.accelerator.device
         if self._packs():
-            answers = answer_packed(self.model, self._store(dataset, prefix), self.args.eval_max_tokens, device)
+            answers = answer_packed(
+                self.model, self._store(dataset, prefix), self.args.eval_max_tokens, self.accelerator
+            )
         else:
-            answers = answer_collated(self.model, dataset, self._collator(), self.args.per_device_eval_batch_size, device)
+            answers = answer_collated(
+                self.model, dataset, self._collator(), self.args.per_device_eval_batch_size, self.accelerator
+            )
         return evaluate(answers, size, prefix, self.compute_metrics, keep_logits)
 
     # -- files
@@ -352,7 +485,8 @@ class Trainer:
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Write the model (and tokenizer) to `output_dir`, by default the run's folder, for `from_pretrained`."""
         folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._save_model(folder)
 
     def _save_model(self, folder: Path) -> None:
@@ -378,9 +512,38 @@ class Trainer:
         from unpad.train.curves import diagnose, draw, read_history
 
         history = read_history(self.folder.path / HISTORY)
-        files = draw(history, self.folder.path, best_step=self.state.best_step, best_metric=self.args.best_metric)
+        files = draw(
+            history, self.folder.path, best_step=self.state.best_step, best_metric=self.args.best_metric
+        )
         say(f"curves: {files[0]}. {diagnose(history).paragraph}")
         return files
+
+
+def _pair(optimizers: Any) -> tuple[Any, Any]:
+    """The caller's optimizer and schedule."""
+    optimizers = (None, None) if optimizers is None else optimizers
+    if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
+        raise ArgumentError(
+            f"optimizers is a {type(optimizers).__name__}; give a pair (optimizer, schedule), None for those to be made from args"
+        )
+    if isinstance(optimizers[0], type):
+        raise ArgumentError(
+            f"optimizers[0] is the class {optimizers[0].__name__}; give an optimizer of the model's parameters, or None"
+        )
+    return optimizers[0], optimizers[1]
+
+
+def _callbacks(given: Any) -> list[TrainerCallback]:
+    """The caller's callbacks; classes are made into objects."""
+    if not isinstance(given, (list, tuple, type(None))):
+        raise ArgumentError(f"callbacks is a {type(given).__name__}; give a list of callbacks")
+    found = [c() if isinstance(c, type) else c for c in given or []]
+    for callback in found:
+        if not isinstance(callback, TrainerCallback):
+            raise ArgumentError(
+                f"callback {callback!r:.60} is a {type(callback).__name__}; derive it from TrainerCallback"
+            )
+    return found
 
 
 def _loss_of(output: Any) -> Tensor:
@@ -388,5 +551,7 @@ def _loss_of(output: Any) -> Tensor:
     if loss is None and isinstance(output, (tuple, list)):
         loss = output[0]
     if not isinstance(loss, Tensor) or loss.dim():
-        raise TrainingError("the model returned no loss; do its inputs include labels? (a column 'label' or 'labels')")
+        raise TrainingError(
+            "the model returned no loss; do its inputs include labels? (a column 'label' or 'labels')"
+        )
     return loss
