@@ -15,7 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from unpad.errors import ArgumentError, nearest
+from unpad.errors import ArgumentError, CheckpointError, nearest
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,10 +145,15 @@ class ModelConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder` (made if missing)."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "config.json").write_text(
-            json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8"
-        )
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / "config.json").write_text(
+                json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8"
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"config.json cannot be written to {str(folder)!r} ({error.strerror}); give a folder that can be written"
+            ) from None
 
     def __repr__(self) -> str:
         return f"{self.model_type.capitalize()}Config {json.dumps(self.to_dict(), indent=2)}"

@@ -483,7 +483,6 @@ def test_bad_input_of_training_is_one_line_and_leaves_no_run_behind(
         ("text,label\n", "row"),
         ("text\nonly texts\n", "label"),
         ("label\na\nb\n", "text"),
-        ("text,label\nhello,a\nthere,\nyou,b\n", "label"),
     ],
 )
 def test_unusable_data_are_one_line(

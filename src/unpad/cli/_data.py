@@ -53,7 +53,9 @@ class Splits:
         """The error with the rows that it names counted as in `data`, too."""
         if not error.rows or self.kept is None:
             return error
-        return TrainingError(f"{error}. In {data}, from which rows were held out, these are rows {listing(self.kept[list(error.rows)])}")
+        return TrainingError(
+            f"{error}. In {data}, from which rows were held out, these are rows {listing(self.kept[list(error.rows)])}"
+        )
 
 
 def load_splits(
@@ -105,7 +107,9 @@ def longest_input(asked: Any, model: str, config: Any, tokenizer: Any) -> int:
     if asked is None:
         return min(most, int(tokenizer.model_max_length))
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
-        raise ArgumentError(f"max_length={asked!r} is outside 1..{most}, the tokens that {model} can hold; give less, or leave it out")
+        raise ArgumentError(
+            f"max_length={asked!r} is outside 1..{most}, the tokens that {model} can hold; give less, or leave it out"
+        )
     return asked
 
 

@@ -119,7 +119,9 @@ class Command:
             parsed = self._parser.parse_args([*configs, *flags, *words], env=False)
         except UnicodeDecodeError:
             given = ", ".join(flag.removeprefix("--config=") for flag in configs)
-            raise ArgumentError(f"unpad {self.name}: {given} is not a text file; give a YAML file of options") from None
+            raise ArgumentError(
+                f"unpad {self.name}: {given} is not a text file; give a YAML file of options"
+            ) from None
         except jsonargparse.ArgumentError as error:
             self._explain(str(error), [flag.removeprefix("--config=") for flag in configs])
         values = {key: value for key, value in parsed.as_dict().items() if key != "config"}
@@ -208,7 +210,9 @@ class Command:
         if found := re.search(r'Parser key "(\w+)"', text):
             name, option = found[1], self.options.get(found[1])
             if option is None:
-                raise ArgumentError(f"{where}--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options")
+                raise ArgumentError(
+                    f"{where}--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options"
+                )
             value = re.search(r"(?:Got value|Given value): (.*)", text)
             shown = value[1].strip() if value else "what is given"
             raise ArgumentError(

@@ -64,7 +64,9 @@ def refuse_no_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:  # too long, a null character, no permission to look
         wrong = getattr(error, "strerror", None) or str(error)
     if wrong:
-        raise ArgumentError(f"output_dir={str(folder)!r:.300} cannot be a folder ({wrong}); give another --output_dir")
+        raise ArgumentError(
+            f"output_dir={str(folder)!r:.300} cannot be a folder ({wrong}); give another --output_dir"
+        )
 
 
 def clear_other_run(folder: Path, options: dict[str, Any]) -> None:

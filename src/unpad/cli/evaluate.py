@@ -108,7 +108,9 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
         columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
         prepared = task.prepare(raw, tokenizer, columns, max_length=longest, label_names=_names(model.config))
         if prepared.num_labels is None:
-            raise DataError(f"all labels in {columns.label!r} of {name!r} are hidden (-1 or missing); give a --split, or --data, that has them")
+            raise DataError(
+                f"all labels in {columns.label!r} of {name!r} are hidden (-1 or missing); give a --split, or --data, that has them"
+            )
     data = prepared.data["test"]
     with tempfile.TemporaryDirectory() as scratch:  # the history of the run is not to be touched
         args = TrainingArguments(

@@ -115,7 +115,9 @@ def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
 def _row(text: Any, pair: Any = None) -> dict[str, str]:
     for value in (text, pair):
         if isinstance(value, (list, dict)):
-            raise DataError(f"{value!r:.60} is a {type(value).__name__}, not a text; give a column of texts with --text_column")
+            raise DataError(
+                f"{value!r:.60} is a {type(value).__name__}, not a text; give a column of texts with --text_column"
+            )
     row = {"text": "" if text is None else str(text)}
     return row if pair is None else {**row, "text_pair": str(pair)}
 
@@ -142,7 +144,9 @@ def _decoded(stream: TextIO) -> Iterator[str]:
     try:
         yield from stream
     except UnicodeDecodeError as error:
-        raise DataError(f"standard input is not {error.encoding} text (byte {error.object[error.start]:#04x}); save it as UTF-8 first") from None
+        raise DataError(
+            f"standard input is not {error.encoding} text (byte {error.object[error.start]:#04x}); save it as UTF-8 first"
+        ) from None
 
 
 def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[list[dict[str, str]]]:
@@ -187,7 +191,9 @@ def _write(path: Path, lines: Iterable[str]) -> int:
     from unpad.checkpoint.files import writing_to
 
     if not path.name or path.is_dir():
-        raise ArgumentError(f"unpad predict: output={str(path)!r} is a folder; give the name of a file for the answers")
+        raise ArgumentError(
+            f"unpad predict: output={str(path)!r} is a folder; give the name of a file for the answers"
+        )
     beside = path.with_name(f".{path.name}.tmp")
     count = 0
     try:

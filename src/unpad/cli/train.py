@@ -127,7 +127,9 @@ def _train(options: dict[str, Any], folder: Path) -> int:
         columns = task.columns(raw, **given, labelled=True)
         prepared = task.prepare(raw, tokenizer, columns, max_length=longest)
         if prepared.num_labels is None:
-            raise DataError(f"all labels in {columns.label!r} are hidden (-1 or missing); there is nothing to learn, give data that has them")
+            raise DataError(
+                f"all labels in {columns.label!r} are hidden (-1 or missing); there is nothing to learn, give data that has them"
+            )
     prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
     set_seed(args.seed)  # before the new head is drawn
     model = getattr(auto, task.auto_class).from_pretrained(

@@ -172,12 +172,12 @@ def _columns(features: Features) -> dict[str, list[Any]]:
         raise DataError(
             f"a batch is a list of features, not a {type(features).__name__}; give rows of a tokenized data set"
         )
-    odd = next(
+    bad = next(
         (i for i, f in enumerate(features) if not isinstance(f, Mapping) and not hasattr(f, "__dict__")), None
     )
-    if odd is not None:
+    if bad is not None:
         raise DataError(
-            f"feature {odd} of the batch is {features[odd]!r:.40} ({type(features[odd]).__name__}), not a dictionary; give rows of a tokenized data set"
+            f"feature {bad} of the batch is {features[bad]!r:.40} ({type(features[bad]).__name__}), not a dictionary; give rows of a tokenized data set"
         )
     rows = [f if isinstance(f, Mapping) else vars(f) for f in features]
     if not rows:

@@ -359,6 +359,8 @@ class Trainer:
                     f"the loss is {value} at step {step + 1} (rows {listing(rows)} of the training data); lower learning_rate "
                     f"(now {self.args.learning_rate:g}), look at these rows, or set precision='fp32'. Checkpoints before it are unharmed"
                 )
+                error.rows = tuple(rows)
+                raise error
             self.state.loss_sum += value
             self.state.loss_count += 1
             self.state.total_loss += value
