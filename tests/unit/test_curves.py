@@ -413,3 +413,8 @@ def test_drawing_leaves_no_global_state_and_reading_needs_no_matplotlib(tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_validation_loss_that_never_moves_is_not_healthy() -> None:
+    flat = [{"step": 10 * i, "epoch": i, "eval_loss": 0.701 - 0.0001 * i} for i in range(1, 5)]
+    assert diagnose(flat).verdict == "underfitting"

@@ -26,6 +26,7 @@ from unpad import (
     TrainingArguments,
     TrainingError,
     get_scheduler,
+    load_metric,
     set_seed,
 )
 from unpad.checkpoint.files import checkpoints
@@ -388,3 +389,9 @@ def test_the_accelerator_refuses_misuse_in_one_line(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         accelerator.load_state(tmp_path / "state")
+
+
+def test_a_bare_metric_is_refused_with_what_to_write_instead(tmp_path: Path) -> None:
+    run = Trainer(small(), quiet(tmp_path), eval_dataset=rows(4, 0), compute_metrics=load_metric("accuracy"))
+    with pytest.raises(ArgumentError, match=r"metric\.compute\(predictions="):
+        run.evaluate()

@@ -144,7 +144,7 @@ def _refuse(report: LoadReport, folder: Path, kind: Family, resize_head: bool) -
         )
     if base_missing:
         raise CheckpointError(
-            f"{folder}: the file lacks {listing(base_missing, 3)}; it is not a whole {kind.model_type} checkpoint"
+            f"{folder}: the file lacks {listing(base_missing, 3)}; it is not a whole {kind.model_type} checkpoint: copy it again"
         )
 
 

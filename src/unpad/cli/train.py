@@ -123,7 +123,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     longest = longest_input(options["max_length"], options["model"], config, tokenizer)
     raw = _dataset_dict(splits.raw())
     given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
-    with naming(options["data"]):
+    with naming(", ".join(filter(None, (options["data"], options["eval_data"])))):
         columns = task.columns(raw, **given, labelled=True)
         prepared = task.prepare(raw, tokenizer, columns, max_length=longest)
         if prepared.num_labels is None:
@@ -160,8 +160,11 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     except TrainingError as error:
         raise splits.told(error, options["data"]) from None
     except KeyboardInterrupt:
+        _close_bar(trainer)
         say_how_to_continue(folder, options, trainer.state.global_step)
         return 130
+    finally:
+        _close_bar(trainer)
     metrics = _final_metrics(trainer, splits)
     trainer.save_model()
     _report(options, folder, trainer, task, splits, prepared, columns, metrics, result.metrics)
@@ -187,6 +190,15 @@ def _logging_steps(train: Any, args: TrainingArguments) -> int:
     steps = math.ceil(batches / args.gradient_accumulation_steps)
     span = min(steps, args.max_steps) if args.max_steps > 0 else steps * min(1.0, args.num_train_epochs)
     return max(1, round(span / _LOGS_PER_EPOCH))
+
+
+def _close_bar(trainer: Any) -> None:
+    """Close a progress bar that an exception has left open; it would draw itself once more below the last line."""
+    from unpad.train.callbacks import ProgressCallback
+
+    for callback in trainer.callbacks:
+        if isinstance(callback, ProgressCallback):
+            callback.on_train_end(trainer.args, trainer.state, trainer.control)
 
 
 # ---- after the last step

@@ -262,7 +262,13 @@ def _erratic(run: _Run) -> Diagnosis | None:
 
 def _underfitting(run: _Run) -> Diagnosis | None:
     if not run.trained:
-        return None
+        if len(run.evals) < 2 or run.evals[0] - run.evals.min() > 0.02 * abs(run.evals[0]):
+            return None
+        return Diagnosis(
+            "underfitting",
+            f"Validation loss did not move (validation loss {_walk(run.eval_steps, run.evals)}), and no training loss was logged.",
+            "Log the training loss (a smaller logging_steps), train longer, or try a larger learning_rate (3 times).",
+        )
     fall = run.start - run.end
     follow = f" (validation loss {_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
     if fall < 0.05 * abs(run.start):

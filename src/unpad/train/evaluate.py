@@ -102,7 +102,12 @@ def evaluate(
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
     `add_batch`, `compute`) that sees one reduced batch at a time. Logits are kept only when a function or `keep_logits` asks.
     """
-    streaming = hasattr(compute_metrics, "add_batch")
+    streaming = hasattr(compute_metrics, "reduce")
+    if compute_metrics is not None and not streaming and not callable(compute_metrics):
+        raise ArgumentError(
+            f"compute_metrics is a {type(compute_metrics).__name__}; give a function of (predictions, label_ids) that returns a "
+            "dictionary, e.g. lambda p: metric.compute(predictions=p[0].argmax(-1), references=p[1])"
+        )
     keep = keep_logits or (compute_metrics is not None and not streaming)
     started = time.perf_counter()
     kept: list[np.ndarray] = []
