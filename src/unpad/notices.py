@@ -7,10 +7,24 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from typing import Any
+
+
+class _StandardError(logging.StreamHandler):
+    """Writes to what `sys.stderr` is at that moment: notebooks and test runners put another stream there, and close it later."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
 
 logger = logging.getLogger("unpad")
 if not logger.handlers:
-    _handler = logging.StreamHandler()
+    _handler = _StandardError()
     _handler.setFormatter(logging.Formatter("unpad: %(message)s"))
     logger.addHandler(_handler)
     logger.setLevel(logging.WARNING if os.environ.get("UNPAD_QUIET") == "1" else logging.INFO)

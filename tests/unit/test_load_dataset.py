@@ -460,7 +460,7 @@ def test_string_tags_of_words_are_mapped_too():
 
 
 @settings(max_examples=40, deadline=None)
-@given(labels=st.lists(st.text(max_size=3), min_size=1, max_size=12), data=st.data())
+@given(labels=st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=12), data=st.data())
 def test_mapped_labels_read_back_as_the_strings_they_were(labels, data):
     order = data.draw(st.permutations(range(len(labels))))
     dataset = load_dataset({"y": labels}, split="train").select(order)
@@ -488,3 +488,10 @@ def test_large_files_go_through_the_cache_and_keep_empty_text(here, monkeypatch)
     loaded = load_dataset(written(here, "a.csv"), cache_dir=str(here / "cache"))
     assert loaded["train"].to_list() == ROWS
     assert loaded["train"].cache_files, "memory-mapped"
+
+
+def test_an_empty_label_is_no_class(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text,label\none,yes\ntwo,\nthree,no\n")
+    with pytest.raises(DataError, match="row 1 of 'train' has no label in 'label'"):
+        encode_labels(load_dataset(str(file)), "label")

@@ -152,9 +152,13 @@ def encode_labels(dataset: Any, column: str) -> Any:
                 f"labels of {column!r} are strings in split {first!r} but {inner} in split {split!r}; "
                 "make them the same in all splits."
             )
-        if array.null_count or (nested and array.flatten().null_count):
+        flat = array.flatten() if nested else array
+        if array.null_count or flat.null_count or pc.any(pc.equal(flat, "")).as_py():  # "": an empty cell
+            absent = (None, "")
             labels = array.to_pylist()
-            row = next(i for i, value in enumerate(labels) if value is None or (nested and None in value))
+            row = next(
+                i for i, v in enumerate(labels) if v in absent or (nested and any(tag in absent for tag in v))
+            )
             raise DataError(
                 f"row {row}{_of(split)} has no label in {column!r}; fill it in or filter the row out."
             )

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from unpad.core.layers import RowEmbedding
+from unpad.engine import OPTIMIZERS
 from unpad.errors import ArgumentError, nearest
-
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from numbers import Real
 from typing import Any
 
 from unpad.compat import ALIASES, modern
-from unpad.engine.optim import OPTIMIZERS
+from unpad.engine import OPTIMIZERS
 from unpad.engine.precision import PRECISIONS
 from unpad.engine.schedules import SCHEDULES
 from unpad.errors import ArgumentError, nearest
