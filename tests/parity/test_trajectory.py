@@ -22,15 +22,16 @@ from unpad import (
 from unpad.train.feed import packed_feed
 
 STEPS = 50
+ROWS = 84  # several epochs with an evaluation after each, and a short last batch in every epoch
 
 
 def _pairs(request: pytest.FixtureRequest) -> Dataset:
     """MRPC where it is present, the bundled pairs elsewhere."""
     try:
         folder: Path = request.getfixturevalue("real_data")
-        return load_dataset(str(folder / "mrpc" / "train.parquet"))["train"].select(range(STEPS * 8))
+        return load_dataset(str(folder / "mrpc" / "train.parquet"))["train"].select(range(ROWS))
     except pytest.skip.Exception:
-        return load_dataset("helpdesk/pairs")["train"].select(range(STEPS * 8))
+        return load_dataset("helpdesk/pairs")["train"].select(range(ROWS))
 
 
 # Theirs takes the global batch whole: accumulating, it does not divide the loss of a model that accepts loss keywords.
@@ -63,14 +64,15 @@ def test_50_steps_have_the_losses_of_transformers_trainer(
         precision="fp32",
         draw_curves=False,
         gradient_accumulation_steps=accumulation,
+        eval_strategy="epoch",
         **shared,
     )
     ours = Trainer(
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "start"), arguments, train_dataset=data,
-        processing_class=tokenizer, callbacks=[Record],
+        eval_dataset=data, processing_class=tokenizer, callbacks=[Record],
     )  # fmt: skip
     feed = packed_feed(ours._store(data, "train"), arguments)
-    order = np.concatenate([rows for step in range(steps) for rows in feed.rows_of(step)])
+    batches = [np.concatenate(feed.rows_of(step)).tolist() for step in range(steps)]
     ours.train()
 
     expected: list[float] = []
@@ -81,13 +83,15 @@ def test_50_steps_have_the_losses_of_transformers_trainer(
             expected.append(float(loss))
             return loss
 
-        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-            return torch.utils.data.SequentialSampler(self.train_dataset)
+        def get_train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(
+                self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator
+            )
 
     theirs = Theirs(
         transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "start"),
-        transformers.TrainingArguments(str(tmp_path / "theirs"), report_to=[], per_device_train_batch_size=8 * accumulation, **shared),
-        train_dataset=data.select(order), data_collator=transformers.DataCollatorWithPadding(transformers.AutoTokenizer.from_pretrained(minilm)),
+        transformers.TrainingArguments(str(tmp_path / "theirs"), report_to=[], **shared),
+        train_dataset=data, data_collator=transformers.DataCollatorWithPadding(transformers.AutoTokenizer.from_pretrained(minilm)),
     )  # fmt: skip
     theirs.train()
     np.testing.assert_allclose(losses, expected, atol=1e-4)

@@ -490,7 +490,7 @@ def test_large_files_go_through_the_cache_and_keep_empty_text(here, monkeypatch)
     assert loaded["train"].cache_files, "memory-mapped"
 
 
-def test_an_empty_label_is_no_class(tmp_path: Path) -> None:
+def test_an_empty_label_is_no_class(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("text,label\none,yes\ntwo,\nthree,no\n")
     with pytest.raises(DataError, match="row 1 of 'train' has no label in 'label'"):

@@ -454,3 +454,11 @@ def test_calling_a_tokenizer_never_changes_the_fingerprint_of_a_map(tok: Tokeniz
 def test_importing_the_tokenizer_imports_no_torch() -> None:
     code = "import sys, unpad.text; sys.exit('torch' in sys.modules or 'datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["max_length", "stride", "pad_to_multiple_of"])
+@pytest.mark.parametrize("value", ["8", 2.5, True])
+def test_lengths_that_are_no_whole_numbers_are_refused(tok: Tokenizer, name: str, value: Any) -> None:
+    with pytest.raises(ArgumentError) as error:
+        tok("a b", truncation=True, **{name: value})
+    assert f"{name}={value!r}" in the_line(error)

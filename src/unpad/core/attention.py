@@ -57,7 +57,7 @@ def attend(
         return _varlen(qkv_T3D, batch, heads)
     if backend == "naive":
         return _naive(qkv_T3D, batch, heads)
-    if torch.is_grad_enabled() and qkv_T3D.requires_grad:
+    if p > 0 or (torch.is_grad_enabled() and qkv_T3D.requires_grad):
         with torch.autocast(qkv_T3D.device.type, enabled=False):  # it chooses its own dtype
             return _BucketedAttention.apply(qkv_T3D, batch, heads, p, noise)
     return _bucketed_inference(qkv_T3D, batch, heads)

@@ -45,6 +45,11 @@ def plan_for(
     specials: int,
 ) -> Plan:
     """Check the options of a call that adds `specials` special tokens to a row; raises ArgumentError."""
+    for name, number in (("max_length", max_length), ("stride", stride), ("pad_to_multiple_of", multiple)):
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise ArgumentError(
+                f"{name}={number!r} is a {type(number).__name__}; give a whole number of tokens"
+            )
     if max_length is not None and padding is False and truncation is None:
         truncation = True
     pad = _choice("padding", padding, _PADDING)
