@@ -304,6 +304,8 @@ def test_arguments_take_old_spellings_and_name_the_nearest_of_unknown_ones() -> 
         TrainingArguments("out", evaluation_strategy="epoch", eval_strategy="no")
     with pytest.raises(ArgumentError, match="'stepz' is unknown"):
         TrainingArguments("out", save_strategy="stepz")
+    with pytest.raises(ArgumentError, match="rename_column"):
+        TrainingArguments("out", label_names=["topic"])
     defaults = TrainingArguments()
     assert (
         defaults.learning_rate,

@@ -111,7 +111,7 @@ class TrainingArguments:
     resume_from_checkpoint: str | None = None
     """Checkpoint folder to continue from, or "True" for the newest valid one in output_dir."""
     label_names: list[str] | None = None
-    """Columns that hold labels; None: label, labels, label_ids."""
+    """Columns that hold labels: any of label, labels, label_ids (None: these)."""
     use_cpu: bool = False
     """Stay on the CPU even where there is a GPU."""
     disable_tqdm: bool = False
@@ -173,6 +173,11 @@ class TrainingArguments:
                 f"save_total_limit={self.save_total_limit} must be 1 or more; use save_strategy='no' to keep none"
             )
 
+        for name in self.label_names or []:
+            if name not in ("label", "labels", "label_ids"):
+                raise ArgumentError(
+                    f"label_names: {name!r} is not label, labels or label_ids; rename the column: dataset.rename_column({name!r}, 'labels')"
+                )
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ArgumentError(
                 "load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'"
