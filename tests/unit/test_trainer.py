@@ -394,6 +394,15 @@ def test_the_accelerator_refuses_misuse_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_bare_metric_is_refused_with_what_to_write_instead(tmp_path: Path) -> None:
-    run = Trainer(small(), quiet(tmp_path), eval_dataset=rows(4, 0), compute_metrics=load_metric("accuracy"))
     with pytest.raises(ArgumentError, match=r"metric\.compute\(predictions="):
-        run.evaluate()
+        Trainer(small(), quiet(tmp_path), eval_dataset=rows(4, 0), compute_metrics=load_metric("accuracy"))
+
+
+def test_logits_are_reduced_before_they_are_kept(tmp_path: Path) -> None:
+    """`preprocess_logits_for_metrics` decides what of the logits is kept, in the order of the data set."""
+    data, model = rows(9, 0), small()
+    plain = Trainer(model, quiet(tmp_path)).predict(data).predictions
+    reduced = Trainer(
+        model, quiet(tmp_path), preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1)
+    )
+    assert reduced.predict(data).predictions.tolist() == plain.argmax(-1).tolist()

@@ -131,6 +131,11 @@ class Accelerator:
             f"prepare cannot take a {type(thing).__name__}; it takes models, optimizers, loaders and schedulers"
         )
 
+    def release_optimizers(self) -> None:
+        """Forget the prepared optimizers and schedulers, and with them their memory."""
+        self._optimizers.clear()
+        self._schedulers.clear()
+
     def unwrap_model(self, model: nn.Module) -> nn.Module:
         """The model as it was before `prepare`."""
         return model

@@ -94,6 +94,11 @@ def answer_collated(
         yield Answers(rows, logits, labels, None if loss is None else loss * count, count)
 
 
+def streams(compute_metrics: Any) -> bool:
+    """Whether it is a streaming metric, which sees reduced batches, and not a function of all logits."""
+    return hasattr(compute_metrics, "reduce")
+
+
 def evaluate(
     answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool
 ) -> PredictionOutput:
@@ -102,12 +107,7 @@ def evaluate(
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
     `add_batch`, `compute`) that sees one reduced batch at a time. Logits are kept only when a function or `keep_logits` asks.
     """
-    streaming = hasattr(compute_metrics, "reduce")
-    if compute_metrics is not None and not streaming and not callable(compute_metrics):
-        raise ArgumentError(
-            f"compute_metrics is a {type(compute_metrics).__name__}; give a function of (predictions, label_ids) that returns a "
-            "dictionary, e.g. lambda p: metric.compute(predictions=p[0].argmax(-1), references=p[1])"
-        )
+    streaming = streams(compute_metrics)
     keep = keep_logits or (compute_metrics is not None and not streaming)
     started = time.perf_counter()
     kept: list[np.ndarray] = []

@@ -6,9 +6,11 @@ It owns no arithmetic of its own: batches come from `feed`, steps and precision 
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +28,7 @@ from unpad.errors import ArgumentError, CheckpointError, DataError, TrainingErro
 from unpad.notices import say
 from unpad.train.arguments import TrainingArguments
 from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
-from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate
+from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate, streams
 from unpad.train.feed import Feed, Micro, collated_feed, len_of, packed_feed
 from unpad.train.run_folder import HISTORY, RunFolder
 from unpad.train.state import TrainerControl, TrainerState
@@ -66,17 +68,7 @@ class Trainer:
         old = modern("Trainer", old)
         processing_class = old.pop("processing_class", processing_class)
         if old:
-            known = [
-                "model",
-                "args",
-                "data_collator",
-                "train_dataset",
-                "eval_dataset",
-                "processing_class",
-                "compute_metrics",
-                "callbacks",
-                "optimizers",
-            ]
+            known = [name for name in inspect.signature(Trainer).parameters if name != "old"]
             name = next(iter(old))
             raise ArgumentError(
                 f"Trainer has no argument {name!r}{nearest(name, [*known, *ALIASES['Trainer']])}"
@@ -93,7 +85,12 @@ class Trainer:
                 f"model is {self.model!r:.60} ({type(self.model).__name__}); give a model, as AutoModelForSequenceClassification.from_pretrained(...) makes it"
             )
         for name, part in (("data_collator", data_collator), ("compute_metrics", compute_metrics)):
-            if part is not None and not callable(part) and not hasattr(part, "add_batch"):
+            if part is not None and not callable(part) and not streams(part):
+                if hasattr(part, "add_batch"):
+                    raise ArgumentError(
+                        f"compute_metrics is a bare {type(part).__name__} metric; give a function of (predictions, label_ids), "
+                        "e.g. lambda p: metric.compute(predictions=p[0].argmax(-1), references=p[1])"
+                    )
                 raise ArgumentError(
                     f"{name} is {part!r:.60} ({type(part).__name__}); give a function, or leave it out"
                 )
@@ -237,8 +234,7 @@ class Trainer:
         self._call("on_train_end")
         if args.draw_curves:
             self.draw_curves()
-        self.accelerator._optimizers.clear()
-        self.accelerator._schedulers.clear()
+        self.accelerator.release_optimizers()
         return TrainOutput(self.state.global_step, loss, metrics)
 
     def _check_evaluation(self) -> None:
@@ -276,8 +272,7 @@ class Trainer:
 
     def _optimizer_and_schedule(self, total: int) -> tuple[PreparedOptimizer, Any]:
         args = self.args
-        self.accelerator._optimizers.clear()
-        self.accelerator._schedulers.clear()
+        self.accelerator.release_optimizers()
         given = self._given_optimizer
         plain = (
             adamw(
@@ -480,6 +475,9 @@ class Trainer:
             answers = answer_collated(
                 self.model, dataset, self._collator(), self.args.per_device_eval_batch_size, self.accelerator
             )
+        change = self.preprocess_logits_for_metrics
+        if change is not None:
+            answers = (replace(a, logits=change(a.logits, a.labels)) for a in answers)
         return evaluate(answers, size, prefix, self.compute_metrics, keep_logits)
 
     # -- files
