@@ -12,29 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("UNPAD_QUIET", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-STEPS, WARM = 40, 8
-PRECISIONS = ("fp32", "defaults")
-
-
-def model_folder() -> str:
-    from unpad.hub import resolve
-
-    return str(resolve("minilm"))
+from sides import PRECISIONS, Row, child, interleaved, model_folder, table, train_speed
 
 
 def load(folder: Path | None) -> Any:
@@ -79,9 +64,7 @@ def their_trainer(data: Any, out: str, precision: str, **more: Any) -> Any:
 
     transformers.set_seed(more.get("seed", 1))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder(), num_labels=2)
-    arguments = transformers.TrainingArguments(
-        out, disable_tqdm=True, report_to=[], save_strategy="no", **more
-    )
+    arguments = transformers.TrainingArguments(out, disable_tqdm=True, report_to=[], save_strategy="no", **more)
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder())
     return transformers.Trainer(
         model,
@@ -106,65 +89,13 @@ def judge(prediction: Any) -> dict[str, float]:
 SIDES: dict[str, Callable[..., Any]] = {"unpad": our_trainer, "transformers": their_trainer}
 
 
-def step_clock(side: str) -> Any:
-    """A callback of that side which notes the time after each step."""
-    import transformers
-
-    import unpad
-
-    base: Any = unpad.TrainerCallback if side == "unpad" else transformers.TrainerCallback
-
-    class Clock(base):
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.times.append(time.perf_counter())
-
-    return Clock()
+def train(data: Any, segments: int) -> list[Row]:
+    return train_speed(
+        "training step", lambda side, out, precision, **more: SIDES[side](data, out, precision, **more), segments
+    )
 
 
-def interleaved(run: Callable[[str], float], segments: int) -> dict[str, float]:
-    """Median of `run(side)` over segments in turn."""
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    for _ in range(segments):
-        for side in SIDES:
-            seconds[side].append(run(side))
-    return {side: statistics.median(values) for side, values in seconds.items()}
-
-
-def train(data: Any, segments: int) -> list[tuple[str, float, float, float]]:
-    rows = []
-    for precision in PRECISIONS:
-        with tempfile.TemporaryDirectory() as out:
-            trainers = {
-                side: make(data, f"{out}/{side}", precision, max_steps=STEPS + WARM)
-                for side, make in SIDES.items()
-            }
-
-            def segment(side: str, trainers: dict[str, Any] = trainers) -> float:
-                clock = step_clock(side)
-                trainer = trainers[side]
-                if side == "unpad":
-                    trainer.callbacks[:] = [clock]
-                else:
-                    trainer.callback_handler.callbacks[1:] = [clock]
-                trainer.train()
-                return (clock.times[-1] - clock.times[WARM - 1]) / (len(clock.times) - WARM) * 1e3
-
-            ms = interleaved(segment, segments)
-        rows.append(
-            (
-                f"training step, {precision}, ms",
-                ms["unpad"],
-                ms["transformers"],
-                ms["transformers"] / ms["unpad"],
-            )
-        )
-    return rows
-
-
-def evaluate(data: Any, segments: int) -> list[tuple[str, float, float, float]]:
+def evaluate(data: Any, segments: int) -> list[Row]:
     rows = []
     for precision in PRECISIONS:
         with tempfile.TemporaryDirectory() as out:
@@ -189,7 +120,7 @@ def evaluate(data: Any, segments: int) -> list[tuple[str, float, float, float]]:
     return rows
 
 
-def pipelines(folder: Path | None, segments: int) -> list[tuple[str, float, float, float]]:
+def pipelines(folder: Path | None, segments: int) -> list[Row]:
     import transformers
 
     import unpad
@@ -245,15 +176,7 @@ def pipelines(folder: Path | None, segments: int) -> list[tuple[str, float, floa
     ]
 
 
-def child(code: str) -> dict[str, Any]:
-    """Run code in a fresh interpreter; it prints one JSON line last."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def memory(folder: Path | None) -> list[tuple[str, float, float, float]]:
+def memory(folder: Path | None) -> list[Row]:
     """Peak resident memory of a process that trains 60 steps, evaluates and saves, at each side's defaults."""
     rows = {}
     for side, name in (("unpad", "our_trainer"), ("transformers", "their_trainer")):
@@ -279,7 +202,7 @@ print(json.dumps({{"peak": int(peak) / 1024}}))
     ]
 
 
-def imports() -> list[tuple[str, float, float, float]]:
+def imports() -> list[Row]:
     """Wall time of import statements in fresh interpreters, start of Python not counted."""
 
     def seconds(statement: str) -> float:
@@ -304,7 +227,7 @@ def imports() -> list[tuple[str, float, float, float]]:
     return rows
 
 
-def quality(data: Any, seeds: int) -> list[tuple[str, float, float, float]]:
+def quality(data: Any, seeds: int) -> list[Row]:
     """Accuracy and F1 on validation after 3 epochs, batch 8, learning rate 5e-5, each side's defaults; mean over seeds."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for seed in range(1, seeds + 1):
@@ -316,20 +239,14 @@ def quality(data: Any, seeds: int) -> list[tuple[str, float, float, float]]:
             found[side].append(result)
             print(
                 json.dumps(
-                    {
-                        "side": side,
-                        "seed": seed,
-                        **{k: result[k] for k in ("eval_loss", "eval_accuracy", "eval_f1")},
-                    }
+                    {"side": side, "seed": seed, **{k: result[k] for k in ("eval_loss", "eval_accuracy", "eval_f1")}}
                 ),
                 flush=True,
             )
     rows = []
     for name in ("eval_accuracy", "eval_f1"):
         ours, theirs = (100 * statistics.mean(r[name] for r in found[side]) for side in SIDES)
-        rows.append(
-            (f"{name}, mean of {seeds} seeds, points (last column: difference)", ours, theirs, ours - theirs)
-        )
+        rows.append((f"{name}, mean of {seeds} seeds, points (last column: difference)", ours, theirs, ours - theirs))
     return rows
 
 
@@ -345,7 +262,7 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    rows: list[tuple[str, float, float, float]] = []
+    rows: list[Row] = []
     if options.what in ("all", "imports"):
         rows += imports()
     if options.what in ("all", "memory"):
@@ -358,15 +275,7 @@ def main() -> None:
         rows += pipelines(options.data, options.segments)
     if options.what == "quality":
         rows += quality(tokenized(options.data), options.seeds)
-    import torch
-    import transformers
-
-    print(
-        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, transformers {transformers.__version__}"
-    )
-    print(f"{'':64s}{'unpad':>10s}{'transformers':>14s}{'ratio':>8s}")
-    for name, ours, theirs, ratio in rows:
-        print(f"{name:64s}{ours:10.3f}{theirs:14.3f}{ratio:8.2f}")
+    table(rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PUBLIC: dict[str, str] = {
     # text
@@ -20,6 +20,10 @@ PUBLIC: dict[str, str] = {
     "Dataset": "unpad.data.load",
     "DatasetDict": "unpad.data.load",
     "DataCollatorWithPadding": "unpad.data.collators",
+    "DataCollatorForTokenClassification": "unpad.data.collators",
+    "DataCollatorForLanguageModeling": "unpad.data.collators",
+    "DataCollatorForWholeWordMask": "unpad.data.collators",
+    "DataCollatorForMultipleChoice": "unpad.data.collators",
     "PackingCollator": "unpad.data.collators",
     "default_data_collator": "unpad.data.collators",
     "PackedBatch": "unpad.batch",
@@ -28,10 +32,12 @@ PUBLIC: dict[str, str] = {
     "ModelConfig": "unpad.config",
     "AutoConfig": "unpad.models.auto",
     "AutoModel": "unpad.models.auto",
+    "AutoModelForMaskedLM": "unpad.models.auto",
+    "AutoModelForMultipleChoice": "unpad.models.auto",
+    "AutoModelForPreTraining": "unpad.models.auto",
+    "AutoModelForQuestionAnswering": "unpad.models.auto",
     "AutoModelForSequenceClassification": "unpad.models.auto",
-    "BertConfig": "unpad.models.auto",
-    "BertModel": "unpad.models.auto",
-    "BertForSequenceClassification": "unpad.models.auto",
+    "AutoModelForTokenClassification": "unpad.models.auto",
     # training
     "Accelerator": "unpad.engine.accelerator",
     "get_scheduler": "unpad.engine.schedules",
@@ -57,9 +63,14 @@ __all__ = [*PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in PUBLIC:
+    # the families' own names, BertConfig or BertForMaskedLM, are made by the families
+    of_family = name[:1].isupper() and ("For" in name or name.endswith(("Model", "Config")))
+    if name not in PUBLIC and not of_family:
         raise AttributeError(f"unpad has no {name!r}")
-    value = getattr(import_module(PUBLIC[name]), name)
+    try:
+        value = getattr(import_module(PUBLIC.get(name, "unpad.models.auto")), name)
+    except AttributeError:
+        raise AttributeError(f"unpad has no {name!r}") from None
     globals()[name] = value
     return value
 

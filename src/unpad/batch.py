@@ -73,9 +73,7 @@ def plan_buckets(lengths: Sequence[int]) -> list[Bucket]:
     bounds.reverse()
     out, start = [], 0
     for begin, end in pairwise(bounds):
-        members_of = tuple(
-            v for v, c in zip(values[begin:end], counts[begin:end], strict=True) for _ in range(c)
-        )
+        members_of = tuple(v for v, c in zip(values[begin:end], counts[begin:end], strict=True) for _ in range(c))
         out.append(Bucket(start, sum(members_of), members_of))
         start += sum(members_of)
     return out
@@ -110,9 +108,19 @@ class PackedBatch:
     token_type_ids: Tensor | None = None
     """[T] int64 or int32 segment of each token, or None: all 0."""
     labels: Tensor | None = None
-    """Targets in the order of this batch: [B] or [B, C] per sequence, or [T] per token."""
+    """Targets: in the order of this batch [B], [B, C] or [B, 2] (spans) per sequence or [T] per token; for multiple choice
+    [B / choices] in the caller's order."""
     sample_ids: tuple[int, ...] = ()
     """Row of each sequence in its data set, where it comes from one."""
+    choices: int = 1
+    """Multiple choice: the caller's sequences `choices * k .. choices * (k + 1) - 1` are the answers to question k."""
+    words: Tensor | None = None
+    """[T] int64 number of the word that each token is of, -1 for special tokens; only where whole words are masked."""
+    asked: Tensor | None = None
+    """[M] int64 tokens at which a vocabulary head is read; None: where labels are not -100, or everywhere without labels."""
+    hidden: Tensor | None = None
+    """The transformer's answer where it is known beforehand (`unpad.train.frozen`): [T, D], or [B, D] for heads that read one
+    vector per sequence."""
 
     def __post_init__(self) -> None:
         assert list(self.lengths) == sorted(self.lengths, reverse=True), "sequences stand by falling length"
@@ -144,7 +152,7 @@ class PackedBatch:
         return self._each(lambda t: t.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
-        names = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels")
+        names = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels", "words", "asked", "hidden")
         changed: dict[str, Any] = {n: change(t) for n in names if (t := getattr(self, n)) is not None}
         return replace(self, **changed)
 
@@ -189,17 +197,17 @@ def pack(
     labels: np.ndarray | None = None,
     token_labels: Sequence[np.ndarray] | None = None,
     sample_ids: Sequence[int] | None = None,
+    words: Sequence[np.ndarray] | None = None,
 ) -> PackedBatch:
     """Pack B rows of token ids (1-D integer arrays) into a batch, longest first.
 
-    `labels` [B, ...] are per sequence; `token_labels` are B rows as long as their `input_ids`. At most one of the two.
+    `labels` [B, ...] are per sequence; `token_labels` and `words` are B rows as long as their `input_ids`. At most one of
+    `labels` and `token_labels`.
     """
     import torch
 
     lengths = [len(row) for row in input_ids]
-    order = sorted(
-        range(len(lengths)), key=lambda i: -lengths[i]
-    )  # stable: equal lengths keep the caller's order
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # stable: equal lengths keep the caller's order
     falling = tuple(lengths[i] for i in order)
     lens = np.asarray(falling, dtype=np.int64)
     bounds = np.zeros(len(lens) + 1, dtype=np.int32)
@@ -222,6 +230,7 @@ def pack(
         token_type_ids=None if token_type_ids is None else flat(token_type_ids),
         labels=targets,
         sample_ids=() if sample_ids is None else tuple(int(sample_ids[i]) for i in order),
+        words=None if words is None else flat(words),
     )
 
 
@@ -231,12 +240,15 @@ def from_padded(
     token_type_ids: Tensor | None = None,
     position_ids: Tensor | None = None,
     labels: Tensor | None = None,
+    token_labels: bool = False,
+    pad_token_id: int | None = None,
 ) -> tuple[PackedBatch, Tensor]:
     """Pack Hugging Face tensors [B, S]; also gives the packed tokens' places in the flattened [B * S] grid.
 
     Padding may stand on either side (or anywhere): a token counts where its mask is not 0. Positions follow the Hugging Face
-    rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. `labels` [B, ...]
-    are per sequence. A row without a single token keeps one (its first), as a mask of all
+    rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. With `pad_token_id` they follow
+    the rule for RoBERTa: they count the tokens that have another id, and given ones begin at pad_token_id + 1. `labels` [B, ...]
+    are per sequence, with `token_labels` [B, S] per token. A row without a single token keeps one (its first), as a mask of all
     zeros has no meaning for attention.
     """
     import torch
@@ -259,12 +271,12 @@ def from_padded(
             raise DataError(
                 f"{name} is {shape}, input_ids are {[rows, columns]}; give tensors of the same shape (return_tensors='pt')"
             )
-    if labels is not None and (
-        not isinstance(labels, torch.Tensor) or labels.dim() == 0 or len(labels) != rows
-    ):
+    if labels is not None and (not isinstance(labels, torch.Tensor) or labels.dim() == 0 or len(labels) != rows):
         what = list(labels.shape) if isinstance(labels, torch.Tensor) else f"a {type(labels).__name__}"
+        raise DataError(f"labels are {what}, input_ids are {[rows, columns]}; give a tensor with one entry per row")
+    if token_labels and labels is not None and tuple(labels.shape) != (rows, columns):
         raise DataError(
-            f"labels are {what}, input_ids are {[rows, columns]}; give a tensor with one entry per row"
+            f"labels are {list(labels.shape)}, input_ids are {[rows, columns]}; give one label per token (-100: none)"
         )
     if attention_mask is None:
         kept = np.ones((rows, columns), dtype=bool)
@@ -288,14 +300,17 @@ def from_padded(
             return None
         return t.expand(rows, columns).reshape(rows * columns).index_select(0, on_device)
 
+    if pad_token_id is not None:
+        there = (input_ids != pad_token_id).long()
+        position_ids = there.cumsum(1) * there - 1 if position_ids is None else position_ids - pad_token_id - 1
     positions = take(position_ids)
-    if labels is not None:
+    if token_labels:
+        labels = take(labels)
+    elif labels is not None:
         labels = labels.index_select(0, torch.from_numpy(order).to(device))
     packed = PackedBatch(
         input_ids=take(input_ids),  # type: ignore[arg-type]
-        position_ids=torch.from_numpy(np.ascontiguousarray(column)).to(device)
-        if positions is None
-        else positions,
+        position_ids=torch.from_numpy(np.ascontiguousarray(column)).to(device) if positions is None else positions,
         cu_seqlens=torch.from_numpy(bounds).to(device),
         lengths=tuple(int(n) for n in lengths[order]),
         order=tuple(int(i) for i in order),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -37,7 +37,7 @@ class ModelConfig:
     activation: str
     """Activation of the feed-forward layer: one of core.layers.ACTIVATIONS."""
     max_positions: int
-    """Longest sequence that the position table can hold, in tokens."""
+    """Rows of the position table; the longest sequence has `longest` tokens."""
     token_types: int
     """Number of segment embeddings (0: the family has none)."""
     norm_eps: float
@@ -56,6 +56,68 @@ class ModelConfig:
     """Names of the labels in the order of the classifier's outputs."""
     problem_type: str | None = None
     """"single_label_classification", "multi_label_classification", "regression", or None: told from labels at first use."""
+    embedding_width: int | None = None
+    """E: width of the token, position and segment embeddings, projected to D; None: D (ALBERT, ELECTRA)."""
+    project_embeddings: bool = False
+    """The projection from E to D is there even where they are equal (ALBERT)."""
+    positions_after_pad: bool = False
+    """Rows 0 .. pad_token_id of the position table belong to no token: the first token has the next one (RoBERTa)."""
+    sinusoidal: bool = False
+    """New position tables start as sines and cosines (Vaswani et al., 2017); they are trained all the same (DistilBERT)."""
+    groups: int | None = None
+    """Layers share their weights in so many runs; None: each layer has its own (ALBERT)."""
+    inner_layers: int = 1
+    """Blocks of such a run, which each of its layers goes through (ALBERT)."""
+    span_dropout: float = 0.0
+    """Dropout probability before the output for answer spans (DistilBERT)."""
+    summary_dropout: float = 0.0
+    """Dropout probability before the output for choices (ELECTRA)."""
+    input_positions: bool = True
+    """Tokens get rows of a position table; False: only attention knows where they stand (DeBERTa, ModernBERT)."""
+    relative_attention: bool = False
+    """Attention scores also count vectors of relative positions (DeBERTa)."""
+    relative_scores: str | Sequence[str] | None = None
+    """Which scores: "c2p" (position of the key as the query sees it), "p2c" (of the query), as a list or joined by | (DeBERTa)."""
+    relative_shared: bool = False
+    """Relative positions go through the layers of the tokens' queries and keys, not through their own (DeBERTa)."""
+    relative_reach: int = -1
+    """Farthest relative position, in tokens; below 1: `max_positions` (DeBERTa)."""
+    relative_buckets: int = -1
+    """Relative positions to each side after far ones are put together; below 1: every one for itself (DeBERTa)."""
+    relative_norm: str | None = None
+    """"layer_norm": the vectors of relative positions are normed (DeBERTa)."""
+    pooler_dropout: float = 0.0
+    """Dropout probability before the dense layer of a head (DeBERTa)."""
+    global_theta: float | None = None
+    """Base of the rotary positions where attention is global; None: no rotary positions (ModernBERT)."""
+    local_theta: float | None = None
+    """Base of the rotary positions where attention is local (ModernBERT)."""
+    global_every: int = 1
+    """Every so-manieth block, from the first on, sees the whole sequence, the others a window (ModernBERT)."""
+    local_window: int = 0
+    """Tokens of that window, half of them to each side (ModernBERT)."""
+    pre_norm: bool = False
+    """Norms stand before attention and feed-forward, not in the first block's attention, and one at the end; the attention output
+    is dropped with `attention_dropout`, inside the feed-forward layer with `ffn_dropout` (ModernBERT)."""
+    gated: bool = False
+    """The feed-forward layer multiplies its activation by a second projection of its input (ModernBERT)."""
+    ffn_dropout: float = 0.0
+    """Dropout probability inside the feed-forward layer (ModernBERT)."""
+    attention_bias: bool = True
+    """Attention's linear layers have biases (False in ModernBERT)."""
+    ffn_bias: bool = True
+    """The feed-forward's linear layers have biases (False in ModernBERT)."""
+    norm_bias: bool = True
+    """Norms have biases (False in ModernBERT)."""
+    head_bias: bool = True
+    """The dense layer of a head has a bias (False in ModernBERT)."""
+    vocabulary_bias: bool = True
+    """The vocabulary head has a bias for each token (False in some ModernBERT)."""
+    pooling: str = "cls"
+    """What a "pooled" head reads: "cls" (first token) or "mean" of the tokens (ModernBERT)."""
+    init_cutoff: float | None = None
+    """New weights are drawn from a normal distribution cut at so many standard deviations, layers that write into the residual
+    stream narrower with depth, classifiers with width ** -0.5; None: as BERT's (ModernBERT)."""
     architectures: tuple[str, ...] = ()
     """Class names under `architectures` of the `config.json` it was read from."""
     names: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -64,25 +126,31 @@ class ModelConfig:
     """Keys of `config.json` that change nothing in the computation here; written back as they were."""
 
     def __post_init__(self) -> None:
-        key = {
-            name: theirs for theirs, name in self.names.items()
-        }  # messages name what stands in config.json
+        key = {name: theirs for theirs, name in self.names.items()}  # messages name what stands in config.json
         for name, least in _WHOLE.items():
             value = getattr(self, name)
+            if value is None and name in ("embedding_width", "groups"):
+                continue
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise ArgumentError(
-                    f"{key.get(name, name)}={value!r} must be a whole number, {least} or more"
-                )
+                raise ArgumentError(f"{key.get(name, name)}={value!r} must be a whole number, {least} or more")
             object.__setattr__(self, name, int(value))  # JSON knows no numpy numbers
         if self.pad_token_id is not None and not isinstance(self.pad_token_id, int):
             raise ArgumentError(
                 f"{key.get('pad_token_id', 'pad_token_id')}={self.pad_token_id!r} must be a whole number or None"
             )
         if self.width % self.heads:
-            raise ArgumentError(
-                f"hidden size {self.width} is not a multiple of the {self.heads} attention heads"
-            )
-        for name in ("dropout", "attention_dropout", "classifier_dropout"):
+            raise ArgumentError(f"hidden size {self.width} is not a multiple of the {self.heads} attention heads")
+        if self.positions_after_pad and self.pad_token_id is None:
+            raise ArgumentError("pad_token_id=None, but positions are counted from it; give a whole number")
+        for name in (
+            "dropout",
+            "attention_dropout",
+            "classifier_dropout",
+            "span_dropout",
+            "summary_dropout",
+            "pooler_dropout",
+            "ffn_dropout",
+        ):
             p = getattr(self, name)
             if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
                 raise ArgumentError(
@@ -92,6 +160,21 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise ArgumentError(f"{key.get(name, name)}={value!r} must be a number in 0 <= x < 1")
+        for name in ("global_theta", "local_theta"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (int, float)) or not value > 0 or self.head_width % 2):
+                raise ArgumentError(
+                    f"{key.get(name, name)}={value!r} must be a number above 0 and the head width {self.head_width} even"
+                )
+        for name, given, known in (
+            ("pooling", (self.pooling,), ("cls", "mean")),
+            ("relative_scores", self.relative_kinds, ("c2p", "p2c")),
+        ):
+            for value in given:
+                if value not in known:
+                    raise ArgumentError(
+                        f"{key.get(name, name)} {value!r} is not supported; supported: {', '.join(known)}"
+                    )
 
     @property
     def num_labels(self) -> int:
@@ -104,9 +187,50 @@ class ModelConfig:
         return {name: i for i, name in self.id2label.items()}
 
     @property
+    def position_offset(self) -> int:
+        """Rows of the position table before that of the first token."""
+        return (self.pad_token_id or 0) + 1 if self.positions_after_pad else 0
+
+    @property
+    def longest(self) -> int:
+        """Longest sequence that the model takes, in tokens."""
+        return self.max_positions - self.position_offset
+
+    @property
+    def segments(self) -> int | None:
+        """How many values `token_type_ids` may have, from 0; None: any, for they are not read.
+
+        A family without segments takes zeros. One that has them but not in this model (DeBERTa's type_vocab_size 0) is given
+        them by its tokenizer all the same.
+        """
+        if self.token_types == 0 and "token_types" in self.names.values():
+            return None
+        return max(self.token_types, 1)
+
+    @property
     def head_width(self) -> int:
         """H: width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def relative_kinds(self) -> tuple[str, ...]:
+        """`relative_scores`, one by one."""
+        given = self.relative_scores or ()
+        parts = given.lower().split("|") if isinstance(given, str) else given
+        return tuple(part.strip() for part in parts)
+
+    @property
+    def layer_types(self) -> list[str]:
+        """The kind of each block's attention, in the words of config.json."""
+        return _layer_types(self.layers, self.global_every)
+
+    def window(self, layer: int) -> int | None:
+        """How many places away, to either side, a token of this block sees others; None: it sees all."""
+        return self.local_window // 2 if layer % self.global_every else None
+
+    def theta(self, layer: int) -> float | None:
+        """Base of the rotary positions of this block; None: it has none."""
+        return self.local_theta if layer % self.global_every else self.global_theta
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -121,7 +245,7 @@ class ModelConfig:
 
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with other values. Accepts field names, the family's own key names, `num_labels` and `label2id`."""
-        values = label_changes({self.names.get(k, k): v for k, v in changes.items()})
+        values = layer_changes(label_changes({self.names.get(k, k): v for k, v in changes.items()}))
         fields = [f.name for f in dataclasses.fields(self)]
         for name in values:
             if name not in fields:
@@ -134,7 +258,13 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.json` under the family's own key names, unknown keys included."""
         out: dict[str, Any] = {**self.extra, "model_type": self.model_type}
-        out.update({key: getattr(self, name) for key, name in self.names.items()})
+        for key, name in self.names.items():
+            *path, last = key.split(".")
+            place = out
+            for part in path:
+                place[part] = dict(place.get(part) or {})
+                place = place[part]
+            place[last] = getattr(self, name)
         if self.architectures:
             out["architectures"] = list(self.architectures)
         out["id2label"] = {str(i): name for i, name in self.id2label.items()}
@@ -147,9 +277,7 @@ class ModelConfig:
         """Write `config.json` into `folder` (made if missing)."""
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / "config.json").write_text(
-                json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8"
-            )
+            (Path(folder) / "config.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise CheckpointError(
                 f"config.json cannot be written to {str(folder)!r} ({error.strerror}); give a folder that can be written"
@@ -167,6 +295,13 @@ _WHOLE = {
     "ffn_width": 1,
     "max_positions": 1,
     "token_types": 0,
+    "embedding_width": 1,
+    "groups": 1,
+    "inner_layers": 1,
+    "relative_reach": -1,
+    "relative_buckets": -1,
+    "global_every": 1,
+    "local_window": 0,
 }
 """Fields that are whole numbers -> the least that makes a model."""
 
@@ -175,15 +310,42 @@ def _ids(option: str, given: Any, names_first: bool) -> list[tuple[str, int]]:
     """(name, id) pairs of an `id2label` or `label2id`; ArgumentError for what is none."""
     example = "{'no': 0, 'yes': 1}" if names_first else "{0: 'no', 1: 'yes'}"
     if not isinstance(given, Mapping):
-        raise ArgumentError(
-            f"{option}={given!r:.60} is a {type(given).__name__}; give a dictionary such as {example}"
-        )
+        raise ArgumentError(f"{option}={given!r:.60} is a {type(given).__name__}; give a dictionary such as {example}")
     try:
         return [(str(a), int(b)) if names_first else (str(b), int(a)) for a, b in given.items()]
     except (TypeError, ValueError):
         raise ArgumentError(
             f"{option}={dict(given)!r:.80} has an id that is no whole number; give a dictionary such as {example}"
         ) from None
+
+
+def nested(raw: Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    """Whether a `config.json` has `key`, and its value; "a.b" is the key b of the object under a."""
+    value: Any = raw
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False, None
+        value = value[part]
+    return True, value
+
+
+def _layer_types(layers: int, every: int) -> list[str]:
+    return ["sliding_attention" if i % every else "full_attention" for i in range(layers)]
+
+
+def layer_changes(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn `layer_types`, a list of the kind of each block, into `global_every`. Raises ArgumentError for other patterns."""
+    kinds, every = values.pop("layer_types", None), values.get("global_every") or 1
+    if kinds is None:
+        return values
+    if list(kinds) != _layer_types(len(kinds), every):
+        every = next((i for i, kind in enumerate(kinds) if i and kind == "full_attention"), len(kinds) or 1)
+    if list(kinds) != _layer_types(len(kinds), every):
+        raise ArgumentError(
+            f"layer_types {kinds!r:.80} is not supported; 'full_attention' must come first and then at every n-th place, "
+            "'sliding_attention' at the others"
+        )
+    return {**values, "global_every": every}
 
 
 def label_changes(values: dict[str, Any]) -> dict[str, Any]:
@@ -213,12 +375,8 @@ def label_changes(values: dict[str, Any]) -> dict[str, Any]:
         and to_id is not None
         and dict(_ids("label2id", to_id, names_first=True)) != {name: i for i, name in labels.items()}
     ):
-        raise ArgumentError(
-            f"label2id {dict(to_id)} is not the inverse of id2label {labels}; pass one of the two"
-        )
+        raise ArgumentError(f"label2id {dict(to_id)} is not the inverse of id2label {labels}; pass one of the two")
     if count is not None and int(count) != len(labels):
-        raise ArgumentError(
-            f"num_labels={count} but there are {len(labels)} label names: {', '.join(labels.values())}"
-        )
+        raise ArgumentError(f"num_labels={count} but there are {len(labels)} label names: {', '.join(labels.values())}")
     out["id2label"] = labels
     return out

@@ -19,18 +19,14 @@ PICKLE_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 _LOCAL_ENDINGS = (".json", ".txt", ".model", ".safetensors")
 
 
-def resolve(
-    name: str | os.PathLike[str], what: str = "model", files: Sequence[str] = MODEL_FILES, **hub: Any
-) -> Path:
+def resolve(name: str | os.PathLike[str], what: str = "model", files: Sequence[str] = MODEL_FILES, **hub: Any) -> Path:
     """Folder (or single file) that holds the `what` called `name`.
 
     `files` are the patterns to fetch for a Hub id; `hub` goes to `huggingface_hub.snapshot_download` (revision, token,
     cache_dir, local_files_only). Raises CheckpointError when the path is missing or the Hub cannot give the files.
     """
     if not isinstance(name, (str, os.PathLike)):
-        raise CheckpointError(
-            f"{what} {name!r:.60} is a {type(name).__name__}, not a name; give a folder or a Hub id"
-        )
+        raise CheckpointError(f"{what} {name!r:.60} is a {type(name).__name__}, not a name; give a folder or a Hub id")
     text = os.fspath(name)
     path = Path(text).expanduser()
     try:
@@ -38,9 +34,7 @@ def resolve(
             return path
     except (OSError, ValueError) as error:  # longer than the system allows, a loop of links, no permission
         reason = getattr(error, "strerror", None) or str(error)
-        raise CheckpointError(
-            f"{what} {text!r:.200} is no path that can be read ({reason}); check the path"
-        ) from None
+        raise CheckpointError(f"{what} {text!r:.200} is no path that can be read ({reason}); check the path") from None
     if text == "minilm":
         return _minilm()
     looks_local = text.startswith((".", "~", os.sep)) or text.count("/") > 1 or path.suffix in _LOCAL_ENDINGS
@@ -72,7 +66,9 @@ def _download(name: str, what: str, files: Sequence[str], hub: dict[str, Any]) -
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         reason = f"it is not a local path, and the Hub refuses it ({said}); check the id and your token"
     except OSError as error:
-        reason = f"it is not a local path, and the download failed ({type(error).__name__}); give a folder, or try again"
+        reason = (
+            f"it is not a local path, and the download failed ({type(error).__name__}); give a folder, or try again"
+        )
     raise CheckpointError(f"{what} {name!r}: {reason}")
 
 

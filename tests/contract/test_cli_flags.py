@@ -24,9 +24,7 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 def flags(command: str) -> list[str]:
     line = import_module(f"unpad.cli.{command}").command()
     words = [f"{command} {line.positional[0].upper()}"] if line.positional else []
-    return words + [
-        f"{command} --{o.name}: {o.allowed}, default {o.default!r}" for o in line.options.values()
-    ]
+    return words + [f"{command} --{o.name}: {o.allowed}, default {o.default!r}" for o in line.options.values()]
 
 
 def test_flags_types_and_defaults_are_as_promised() -> None:
@@ -42,9 +40,7 @@ def test_every_training_argument_is_a_flag() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_every_option_with_meaning_and_default(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_shows_every_option_with_meaning_and_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     line = import_module(f"unpad.cli.{command}").command()
     with pytest.raises(SystemExit) as ended:
         line.parse(["--help"])

@@ -26,12 +26,7 @@ from unpad.tasks import Task
 from unpad.train.arguments import TrainingArguments
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXECUTED = [page for page in PAGES if page.name not in ("CONTRIBUTING.md", "CHANGELOG.md")]
 FLOORS_TEST = ROOT / "tests" / "contract" / "test_floors.py"
 ROWS = {"train": 24, "validation": 8, "test": 8}
@@ -73,9 +68,7 @@ def _fewer(load: Callable[..., Any]) -> Callable[..., Any]:
     made: dict[str, Any] = {}
 
     def load_few(*args: Any, **kwargs: Any) -> Any:
-        bundled = (
-            str(args[0]) if str(args[0]).startswith("helpdesk/") and not kwargs and len(args) < 3 else None
-        )
+        bundled = str(args[0]) if str(args[0]).startswith("helpdesk/") and not kwargs and len(args) < 3 else None
         found = made[bundled] if bundled in made else load(*args, **kwargs)
         if bundled:
             made[bundled] = found
@@ -110,9 +103,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import unpad.checkpoint.files as files
     import unpad.data.load as load
 
-    monkeypatch.setattr(
-        files, "_fsync", lambda fd: None
-    )  # most of the time of a page; tests/faults/ is about it
+    monkeypatch.setattr(files, "_fsync", lambda fd: None)  # most of the time of a page; tests/faults/ is about it
 
     disable_progress_bars()
     few = _fewer(load.load_dataset)
@@ -181,9 +172,7 @@ def test_the_example_of_a_family_computes_what_transformers_computes(
     import transformers
 
     text = next(
-        b.text
-        for b in blocks(ROOT / "CONTRIBUTING.md")
-        if b.language == "python" and "FAMILY = Family(" in b.text
+        b.text for b in blocks(ROOT / "CONTRIBUTING.md") if b.language == "python" and "FAMILY = Family(" in b.text
     )
     module = types.ModuleType("example_of_a_family")
     exec(text, module.__dict__)
@@ -236,10 +225,7 @@ def missing_paths(text: str) -> list[str]:
     the package; what a run writes (`runs/...`, `metrics.jsonl`) is none."""
     package = ROOT / "src" / "unpad"
     tops = {
-        p.name
-        for home in (ROOT, package)
-        for p in home.iterdir()
-        if p.is_dir() and p.name not in ("runs", "build")
+        p.name for home in (ROOT, package) for p in home.iterdir() if p.is_dir() and p.name not in ("runs", "build")
     }
     missing = []
     for span in _SPAN.findall(text):
@@ -247,9 +233,7 @@ def missing_paths(text: str) -> list[str]:
             continue
         inside = "/" in span and span.split("/")[0] in tops
         alone = "/" not in span and span.endswith((".py", ".md", ".toml", ".txt")) and span != "vocab.txt"
-        if (inside or alone) and not any(
-            (home / span).exists() for home in (ROOT, package, FLOORS_TEST.parent)
-        ):
+        if (inside or alone) and not any((home / span).exists() for home in (ROOT, package, FLOORS_TEST.parent)):
             missing.append(span)
     return missing
 
@@ -279,9 +263,7 @@ def test_every_dotted_name_of_the_package_exists(page: Path) -> None:
 
 def test_the_floors_of_the_design_page_are_those_that_are_enforced() -> None:
     tree = ast.parse(FLOORS_TEST.read_text(encoding="utf-8"))
-    table = next(
-        n.value for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "FLOORS"
-    )
+    table = next(n.value for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "FLOORS")
     assert table is not None
     rows = re.findall(
         r"^\| (\d) \| ([^|]+) \|", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.MULTILINE
@@ -312,9 +294,7 @@ def test_the_readme_shows_every_command() -> None:
 def test_contributing_names_every_method_of_a_task() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## A new task")[1]
     told = re.findall(r"^\| `(\w+)`", text, re.MULTILINE)
-    assert told == [
-        name for name, value in vars(Task).items() if callable(value) and not name.startswith("_")
-    ]
+    assert told == [name for name, value in vars(Task).items() if callable(value) and not name.startswith("_")]
 
 
 def test_the_newest_change_is_of_this_version() -> None:

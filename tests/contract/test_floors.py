@@ -42,11 +42,7 @@ def imports(file: Path, root: Path) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 public = unpad.PUBLIC.get(alias.name) if base == "unpad" else None
                 yield node.lineno, public or (f"{base}.{alias.name}" if base == "unpad" else base)
-        elif (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and _MODULE_NAME.fullmatch(node.value)
-        ):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_NAME.fullmatch(node.value):
             yield node.lineno, node.value.split(":")[0]
 
 
@@ -56,9 +52,7 @@ def wrong_edges(root: Path) -> list[str]:
     for file in sorted(root.rglob("*.py")):
         place = file.relative_to(root).as_posix()
         here = place.split("/")[0].removesuffix(".py")
-        if (
-            place == "__init__.py"
-        ):  # the table of public names points everywhere, and nothing else is imported there
+        if place == "__init__.py":  # the table of public names points everywhere, and nothing else is imported there
             continue
         for line, module in imports(file, root):
             parts = module.split(".")
@@ -83,9 +77,7 @@ def test_imports_point_down_only() -> None:
 
 def test_every_file_and_folder_has_a_floor_and_every_floor_exists() -> None:
     there = {
-        p.name.removesuffix(".py")
-        for p in SRC.iterdir()
-        if p.suffix == ".py" or (p.is_dir() and list(p.glob("*.py")))
+        p.name.removesuffix(".py") for p in SRC.iterdir() if p.suffix == ".py" or (p.is_dir() and list(p.glob("*.py")))
     }
     assert there - {"__init__"} == set(FLOORS)
 

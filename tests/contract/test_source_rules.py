@@ -54,11 +54,7 @@ def test_no_file_imports_a_peer_or_a_pickle() -> None:
 
 
 def test_a_pickle_of_weights_is_only_read_as_plain_tensors() -> None:
-    found = [
-        f"{f.relative_to(SRC)}:{line}"
-        for f in FILES
-        for line in unsafe_loads(ast.parse(f.read_text("utf-8")))
-    ]
+    found = [f"{f.relative_to(SRC)}:{line}" for f in FILES for line in unsafe_loads(ast.parse(f.read_text("utf-8")))]
     assert not found, "\n".join(found)
 
 
@@ -87,9 +83,7 @@ def test_no_file_is_longer_than_one_sitting() -> None:
 
 
 def test_every_file_opens_with_what_it_is_for() -> None:
-    silent = [
-        f.relative_to(SRC).as_posix() for f in FILES if not ast.get_docstring(ast.parse(f.read_text("utf-8")))
-    ]
+    silent = [f.relative_to(SRC).as_posix() for f in FILES if not ast.get_docstring(ast.parse(f.read_text("utf-8")))]
     assert not silent
 
 

@@ -45,11 +45,7 @@ from unpad.errors import CheckpointError
 
 CHANGES = ("_write", "_truncate", "_fsync", "_rename", "_unlink", "_mkdir", "_rmdir")
 OLD = {"model.safetensors": b"old weights" * 9, "state/rank-0.json": b'{"step": 1}', "empty": b""}
-NEW = {
-    "model.safetensors": b"new weights!" * 9,
-    "state/rank-0.json": b'{"step": 2}',
-    "state/rng": b"\x00\x01",
-}
+NEW = {"model.safetensors": b"new weights!" * 9, "state/rank-0.json": b'{"step": 2}', "state/rng": b"\x00\x01"}
 
 Strike = Callable[[], None]
 
@@ -300,9 +296,7 @@ def test_a_kill_never_tears_a_file_that_is_written_atomically(tmp_path: Path) ->
     assert seen == {"old text", "new longer text"}
 
 
-def test_everything_is_on_the_disk_before_it_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut, unlike a kill, forgets what was not synced: so sync first, then rename, then sync the rename."""
     synced: dict[int, tuple[int, int]] = {}
     order: list[str] = []
@@ -320,9 +314,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(
     def rename(source: Path, target: Path) -> None:
         if not target.name.startswith("."):
             for path in [source, *source.rglob("*")]:
-                assert synced.get(path.stat().st_ino) == state(path), (
-                    f"{path.name} was not synced before the rename"
-                )
+                assert synced.get(path.stat().st_ino) == state(path), f"{path.name} was not synced before the rename"
         order.append(target.name)
         real_rename(source, target)
 
@@ -480,10 +472,7 @@ def test_a_refusal_deep_in_the_body_is_still_told_as_one_line_about_the_checkpoi
 
 def test_other_exceptions_of_the_body_pass_as_they_are(tmp_path: Path) -> None:
     save(tmp_path / "checkpoint-1", OLD)
-    with (
-        pytest.raises(RuntimeError, match="not about disks"),
-        staged_folder(tmp_path / "checkpoint-1") as staging,
-    ):
+    with pytest.raises(RuntimeError, match="not about disks"), staged_folder(tmp_path / "checkpoint-1") as staging:
         (staging / "model.safetensors").write_bytes(b"half")
         raise RuntimeError("not about disks")
     assert content(tmp_path / "checkpoint-1") == OLD and not hidden(tmp_path)
@@ -511,9 +500,7 @@ def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def newest_with_damage(
-    run: Path, path: Path, damaged: bytes | None
-) -> tuple[list[str], Path | None, list[str]]:
+def newest_with_damage(run: Path, path: Path, damaged: bytes | None) -> tuple[list[str], Path | None, list[str]]:
     """What verify, newest_valid and the notices say while `path` holds `damaged` (None: is gone); then as before."""
     whole = path.read_bytes()
     said: list[str] = []
@@ -568,15 +555,9 @@ def test_a_missing_file_is_found_and_an_extra_one_is_fine(two_checkpoints: Path,
     (folder / "notes.txt").unlink()
 
 
-@given(
-    text=st.one_of(
-        st.binary(max_size=40), st.just(b"[" * 100_000), st.just(b'{"format": 1, "files": {"a": 3}}')
-    )
-)
+@given(text=st.one_of(st.binary(max_size=40), st.just(b"[" * 100_000), st.just(b'{"format": 1, "files": {"a": 3}}')))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_manifest_of_any_content_is_a_problem_and_never_an_exception(
-    two_checkpoints: Path, text: bytes
-) -> None:
+def test_a_manifest_of_any_content_is_a_problem_and_never_an_exception(two_checkpoints: Path, text: bytes) -> None:
     path = two_checkpoints / "checkpoint-200" / MANIFEST
     assert newest_with_damage(two_checkpoints, path, text)[0] == [f"{MANIFEST}: damaged"]
 
@@ -631,15 +612,7 @@ def test_files_that_were_not_saved_with_a_folder_are_never_lost(tmp_path: Path) 
 
 
 def test_recover_and_prune_touch_only_what_was_saved_here(tmp_path: Path) -> None:
-    for name in (
-        ".vim.old",
-        ".site.staging",
-        ".local.trash",
-        ".old",
-        "checkpoint-1",
-        "checkpoint-x",
-        "checkpoint-2",
-    ):
+    for name in (".vim.old", ".site.staging", ".local.trash", ".old", "checkpoint-1", "checkpoint-x", "checkpoint-2"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").write_text("mine")
     (tmp_path / "checkpoint-2" / MANIFEST).write_text('{"of": "another program"}')
@@ -657,11 +630,7 @@ def test_recover_and_prune_touch_only_what_was_saved_here(tmp_path: Path) -> Non
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    steps=st.sets(st.integers(0, 2000), max_size=7),
-    keep=st.integers(0, 8),
-    data=st.data(),
-)
+@given(steps=st.sets(st.integers(0, 2000), max_size=7), keep=st.integers(0, 8), data=st.data())
 def test_pruning_keeps_the_newest_the_protected_and_nothing_needless(
     steps: set[int], keep: int, data: st.DataObject
 ) -> None:
@@ -676,9 +645,7 @@ def test_pruning_keeps_the_newest_the_protected_and_nothing_needless(
         removed = prune(run, keep, {run / f"checkpoint-{step}" for step in protected})
         left = {int(p.name.split("-")[1]) for p in checkpoints(run)}
         assert removed == sorted(removed, key=lambda p: int(p.name.split("-")[1]))
-        assert left | {int(p.name.split("-")[1]) for p in removed} == steps and len(left) + len(
-            removed
-        ) == len(steps)
+        assert left | {int(p.name.split("-")[1]) for p in removed} == steps and len(left) + len(removed) == len(steps)
         whole = steps - torn
         assert protected <= left
         if keep == 0 or not whole:
@@ -696,9 +663,7 @@ def test_pruning_keeps_the_newest_the_protected_and_nothing_needless(
 # ---- (e) lines
 
 
-LINES = st.lists(
-    st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=12), max_size=6
-)
+LINES = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=12), max_size=6)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

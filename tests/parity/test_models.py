@@ -9,57 +9,81 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import bert_config, check_head, close, packed, random_inputs
+from oracle import SMALL, bert_config, check_head, close, packed, random_inputs, random_labels, their_class
 
-from unpad import (
-    AutoModel,
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-)
+from unpad import AutoModel, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, BertModel
 from unpad.core.attention import attend
+from unpad.core.heads import HEADS
 from unpad.engine.state import set_seed
 from unpad.families import FAMILIES, family
 
-CASES = {
-    ("bert", "base"): (
-        "AutoModel",
-        transformers.BertModel,
-        [{}, {"hidden_act": "relu", "layer_norm_eps": 1e-5}],
-    ),
-    ("bert", "sequence-classification"): (
-        "AutoModelForSequenceClassification",
-        transformers.BertForSequenceClassification,
-        [
-            {"num_labels": 3},
-            {"num_labels": 2, "type_vocab_size": 1, "hidden_act": "gelu_new"},
-            {"num_labels": 5, "num_attention_heads": 1},
-        ],
-    ),
-}
-"""(family, head) -> our class, theirs, configurations. A family and head without a row fails the suite."""
+MODERN = {"pad_token_id": 0, "tie_word_embeddings": True}
+CONFIGS: dict[str, list[dict]] = {
+    "bert": [
+        {"num_labels": 3},
+        {"num_labels": 2, "hidden_act": "gelu_new", "layer_norm_eps": 1e-5},
+        {"num_labels": 5, "num_attention_heads": 1, "type_vocab_size": 1, "hidden_act": "relu"},
+    ],
+    "distilbert": [
+        {"num_labels": 3, "hidden_dim": 48},
+        {"num_labels": 2, "hidden_dim": 40, "activation": "relu", "sinusoidal_pos_embds": True},
+    ],
+    "roberta": [
+        {"num_labels": 3, "pad_token_id": 1, "max_position_embeddings": 42},
+        {"num_labels": 2, "pad_token_id": 1, "max_position_embeddings": 42, "type_vocab_size": 1, "hidden_act": "relu"},
+        {"num_labels": 4, "pad_token_id": 0, "layer_norm_eps": 1e-5},
+    ],
+    "xlm-roberta": [
+        {"num_labels": 3, "pad_token_id": 1, "max_position_embeddings": 42, "type_vocab_size": 1},
+        {"num_labels": 2, "pad_token_id": 1, "max_position_embeddings": 42, "layer_norm_eps": 1e-5},
+    ],
+    "albert": [
+        {"num_labels": 3, "embedding_size": 16},
+        {"num_labels": 2, "embedding_size": 32, "num_hidden_layers": 4, "num_hidden_groups": 2, "hidden_act": "gelu"},
+        {"num_labels": 4, "embedding_size": 24, "num_hidden_layers": 5, "num_hidden_groups": 3, "inner_group_num": 2},
+    ],
+    "electra": [
+        {"num_labels": 3, "embedding_size": 16},
+        {"num_labels": 2, "embedding_size": 32, "hidden_act": "relu"},
+        {"num_labels": 4, "embedding_size": 40, "type_vocab_size": 1},
+    ],
+    "deberta-v2": [
+        {"num_labels": 3},
+        {"num_labels": 2, "position_biased_input": False, "relative_attention": True, "pos_att_type": "c2p", "type_vocab_size": 0},
+        {"num_labels": 4, "position_biased_input": False, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+         "share_att_key": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "layer_norm_eps": 1e-5},
+        {"num_labels": 2, "type_vocab_size": 2, "relative_attention": True, "pos_att_type": "p2c|c2p", "max_relative_positions": 10,
+         "position_buckets": 4, "hidden_act": "relu"},
+        {"num_labels": 2, "relative_attention": True, "pos_att_type": ["p2c"], "max_relative_positions": 6, "share_att_key": True},
+    ],
+    "modernbert": [
+        {"num_labels": 3, **MODERN, "num_hidden_layers": 4, "global_attn_every_n_layers": 3, "local_attention": 6},
+        {"num_labels": 2, **MODERN, "classifier_pooling": "mean", "global_attn_every_n_layers": 1, "global_rope_theta": 500.0,
+         "norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True, "decoder_bias": False},
+        {"num_labels": 4, **MODERN, "layer_types": ["full_attention", "sliding_attention"] * 2, "num_hidden_layers": 4,
+         "local_attention": 8, "hidden_activation": "relu", "local_rope_theta": 20.0, "norm_eps": 1e-4},
+    ],
+}  # fmt: skip
+"""Family -> changes to a small configuration. A family without a row fails the suite; its heads are its own list."""
 
 LENGTHS = [7, 1, 19, 12, 12, 3]
+CASES = [(name, head, changes) for name, rows in CONFIGS.items() for changes in rows for head in family(name).heads]
 
 
-def test_every_family_and_head_has_a_parity_case() -> None:
-    assert {(name, head) for name in FAMILIES for head in family(name).heads} == set(CASES)
+def test_every_family_has_parity_cases() -> None:
+    assert set(FAMILIES) == set(CONFIGS)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "changes"),
-    [(ours, theirs, c) for ours, theirs, configs in CASES.values() for c in configs],
-)
-def test_numbers_and_files_equal_transformers(ours: str, theirs: type, changes: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "head", "changes"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+def test_numbers_and_files_equal_transformers(name: str, head: str, changes: dict, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = bert_config(**changes)
-    model = theirs(config)
+    outputs = {"num_labels": 2} if HEADS[head].labels == "span" else {}  # theirs would make as many span ends as labels
+    config = transformers.AutoConfig.for_model(name, **{**SMALL, **changes, **outputs})
+    model = their_class(name, head)(config)
     for p in model.parameters():  # norms away from 1 and biases away from 0, so that a swap of two shows
         torch.nn.init.normal_(p, std=0.2)
     inputs = random_inputs(config, 1, LENGTHS)
-    labels = None if ours == "AutoModel" else torch.randint(0, config.num_labels, (len(LENGTHS),))
-    check_head(model, ours, inputs, labels, tmp_path)
+    check_head(model, head, inputs, random_labels(config, head, inputs, 2), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
@@ -68,16 +92,14 @@ def test_losses_of_other_problem_types_equal_transformers(kind: str, tmp_path: P
     config = bert_config(num_labels=1 if kind == "regression" else 4, problem_type=kind)
     model = transformers.BertForSequenceClassification(config)
     labels = torch.rand(6) if kind == "regression" else torch.randint(0, 2, (6, 4)).float()
-    check_head(
-        model, "AutoModelForSequenceClassification", random_inputs(config, 2, LENGTHS), labels, tmp_path
-    )
+    check_head(model, "sequence-classification", random_inputs(config, 2, LENGTHS), {"labels": labels}, tmp_path)
 
 
 def test_minilm_equals_transformers(minilm: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=2)
     inputs = random_inputs(model.config, 3, [40, 9, 128])
-    check_head(model, "AutoModelForSequenceClassification", inputs, torch.tensor([0, 1, 1]), tmp_path)
+    check_head(model, "sequence-classification", inputs, {"labels": torch.tensor([0, 1, 1])}, tmp_path)
 
 
 def test_the_base_model_loads_into_and_out_of_a_headed_checkpoint(minilm: str, tmp_path: Path) -> None:
@@ -126,7 +148,7 @@ def test_new_models_start_from_the_published_initialisation() -> None:
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12), seed=st.integers(0, 2**31))
 def test_padding_and_neighbours_never_change_a_prediction(lengths: list[int], seed: int) -> None:
     torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_config(BertConfig(**_SMALL))
+    model = AutoModelForSequenceClassification.from_config(BertConfig(**SMALL))
     inputs = random_inputs(model.config, seed, lengths)
     together = model(**inputs).logits
     native = packed(inputs)
@@ -153,7 +175,3 @@ def test_attention_backends_agree_with_the_float64_reference(lengths: list[int],
     for ours, reference in zip(results["bucketed"], results["naive"], strict=True):
         close(ours, reference, 1e-5)
     close(fused, results["naive"][0], 1e-5)
-
-
-_SMALL = {"vocab_size": 101, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-          "max_position_embeddings": 40}  # fmt: skip

@@ -50,9 +50,7 @@ def folders(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 def both(folder: str, **options: Any) -> tuple[Any, Any]:
     theirs = transformers.pipeline("text-classification", model=folder, device="cpu", **options)
-    return unpad.pipeline(
-        "text-classification", model=folder, precision="fp32", device="cpu", **options
-    ), theirs
+    return unpad.pipeline("text-classification", model=folder, precision="fp32", device="cpu", **options), theirs
 
 
 def same(ours: Any, theirs: Any) -> None:
@@ -70,9 +68,7 @@ def same(ours: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_answers_equal_those_of_transformers_for_every_kind_of_model(
-    folders: dict[str, str], name: str
-) -> None:
+def test_answers_equal_those_of_transformers_for_every_kind_of_model(folders: dict[str, str], name: str) -> None:
     ours, theirs = both(folders[name])
     for options in ({}, {"top_k": 1}, {"top_k": 2}, {"top_k": None}, {"top_k": 99}):
         for inputs in (TEXTS[0], TEXTS, TEXTS[:1], PAIR, [PAIR, *TEXTS[:2]], [PAIR]):
@@ -85,9 +81,7 @@ def test_answers_equal_those_of_transformers_for_every_kind_of_model(
         )
 
 
-@pytest.mark.parametrize(
-    "options", [{"top_k": 1}, {"top_k": None}, {"top_k": 2, "function_to_apply": "sigmoid"}]
-)
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_k": None}, {"top_k": 2, "function_to_apply": "sigmoid"}])
 def test_options_of_the_pipeline_hold_for_its_calls_and_yield_to_theirs(
     folders: dict[str, str], options: dict[str, Any]
 ) -> None:
@@ -115,9 +109,7 @@ def small(folders: dict[str, str]) -> Any:
     return unpad.pipeline(model=folders["five labels"], precision="fp32", device="cpu", top_k=None)
 
 
-words = st.lists(st.sampled_from(["good", "bad", "the", "Quillpad", "!", "é", "你"]), max_size=40).map(
-    " ".join
-)
+words = st.lists(st.sampled_from(["good", "bad", "the", "Quillpad", "!", "é", "你"]), max_size=40).map(" ".join)
 inputs = st.one_of(words, st.tuples(words, words), st.fixed_dictionaries({"text": words, "text_pair": words}))
 
 
@@ -143,19 +135,12 @@ def test_a_data_set_and_its_column_are_answered_in_order(small: Any) -> None:
     rows = {"text": [*TEXTS, *TEXTS[::-1]], "idx": list(range(2 * len(TEXTS)))}
     data = unpad.load_dataset({"test": rows}, split="test")
     expected = small(rows["text"])
-    for many in (
-        data,
-        data["text"],
-        data.select(range(len(data))).with_format("numpy"),
-        data.to_iterable_dataset(),
-    ):
+    for many in (data, data["text"], data.select(range(len(data))).with_format("numpy"), data.to_iterable_dataset()):
         found = small(many)
         assert iter(found) is found, "answers come as they are read"
         for a, b in zip(found, expected, strict=True):
             same(a, b)
-    pairs = unpad.load_dataset(
-        {"sentence1": TEXTS, "sentence2": TEXTS[::-1], "label": [0] * len(TEXTS)}, split="train"
-    )
+    pairs = unpad.load_dataset({"sentence1": TEXTS, "sentence2": TEXTS[::-1], "label": [0] * len(TEXTS)}, split="train")
     same(list(small(pairs)), small(list(zip(TEXTS, TEXTS[::-1], strict=True))))
     same(small(np.array(TEXTS)), small(TEXTS))
     assert next(small(iter(["text"])))[0]["score"] == small(["text"])[0][0]["score"]
@@ -223,9 +208,7 @@ def test_nothing_in_gives_nothing_out_and_empty_texts_are_answered(small: Any) -
     assert len(small([""])) == 1
 
 
-def test_a_model_that_is_being_trained_answers_without_dropout_and_stays_in_training(
-    folders: dict[str, str],
-) -> None:
+def test_a_model_that_is_being_trained_answers_without_dropout_and_stays_in_training(folders: dict[str, str]) -> None:
     model = unpad.AutoModelForSequenceClassification.from_pretrained(folders["five labels"])
     pipe = unpad.pipeline("text-classification", model=model, precision="fp32")
     expected = pipe(TEXTS)
@@ -247,9 +230,7 @@ def test_task_and_tokenizer_are_found_from_the_model(folders: dict[str, str]) ->
         assert pipe(TEXTS, batch_size=2) == expected
 
 
-def test_what_cannot_be_built_is_refused_in_one_line(
-    folders: dict[str, str], minilm: str, tmp_path: Path
-) -> None:
+def test_what_cannot_be_built_is_refused_in_one_line(folders: dict[str, str], minilm: str, tmp_path: Path) -> None:
     folder = folders["two labels"]
     model = unpad.AutoModelForSequenceClassification.from_pretrained(folder)
     model.save_pretrained(tmp_path)  # without a tokenizer

@@ -23,10 +23,7 @@ _loaded: dict[str, tuple[Any, Any]] = {}
 def both(folder: str) -> tuple[Any, Any]:
     """Our tokenizer and the reference, read from one folder, once."""
     if folder not in _loaded:
-        _loaded[folder] = (
-            AutoTokenizer.from_pretrained(folder),
-            transformers.AutoTokenizer.from_pretrained(folder),
-        )
+        _loaded[folder] = (AutoTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder))
     return _loaded[folder]
 
 
@@ -84,9 +81,7 @@ def test_real_texts_give_equal_ids_offsets_and_words(folder: str, texts: dict[st
 
 @pytest.mark.parametrize("strategy", [True, "only_first", "only_second"])
 @pytest.mark.parametrize("overflow", [False, True])
-def test_real_pairs_are_cut_alike(
-    minilm: str, texts: dict[str, list[Any]], strategy: Any, overflow: bool
-) -> None:
+def test_real_pairs_are_cut_alike(minilm: str, texts: dict[str, list[Any]], strategy: Any, overflow: bool) -> None:
     first, second = map(list, zip(*texts["xquad"][:100], strict=True))
     if strategy == "only_first":
         first, second = second, first
@@ -105,18 +100,11 @@ def test_real_texts_are_padded_alike(
     for kind in ("pt", "np", None):
         assert_equal_calls(minilm, texts["sst2"][:40], max_length=40, return_tensors=kind, **options)
         assert_equal_calls(
-            minilm,
-            texts["conll"][:40],
-            is_split_into_words=True,
-            max_length=40,
-            return_tensors=kind,
-            **options,
+            minilm, texts["conll"][:40], is_split_into_words=True, max_length=40, return_tensors=kind, **options
         )
 
 
-def test_real_rows_map_between_tokens_words_and_characters_alike(
-    folder: str, texts: dict[str, list[Any]]
-) -> None:
+def test_real_rows_map_between_tokens_words_and_characters_alike(folder: str, texts: dict[str, list[Any]]) -> None:
     first, second = map(list, zip(*texts["xquad"][::30], strict=True))
     ours, theirs = (t(first, second) for t in both(folder))
     for i, row in enumerate(theirs.encodings):
@@ -161,13 +149,8 @@ any_text = st.text(max_size=60) | st.text(alphabet="aZé ́ß[]CLSPMK#'.İı中\
 
 @given(rows=st.lists(st.tuples(any_text, any_text), min_size=1, max_size=4), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_any_unicode_text_gives_what_the_reference_gives(
-    minilm: str, rows: list[Any], data: st.DataObject
-) -> None:
-    options: dict[str, Any] = {
-        "add_special_tokens": data.draw(st.booleans()),
-        "padding": data.draw(st.booleans()),
-    }
+def test_any_unicode_text_gives_what_the_reference_gives(minilm: str, rows: list[Any], data: st.DataObject) -> None:
+    options: dict[str, Any] = {"add_special_tokens": data.draw(st.booleans()), "padding": data.draw(st.booleans())}
     if data.draw(st.booleans()):
         options |= {"truncation": True, "max_length": data.draw(st.integers(8, 24))}
         options["return_overflowing_tokens"] = data.draw(st.booleans())
@@ -185,9 +168,7 @@ def test_any_unicode_text_gives_what_the_reference_gives(
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_features_are_padded_as_the_reference_pads_them(
-    minilm: str, lengths: list[int], data: st.DataObject
-) -> None:
+def test_features_are_padded_as_the_reference_pads_them(minilm: str, lengths: list[int], data: st.DataObject) -> None:
     ours, theirs = both(minilm)
     keys = [
         "input_ids",
@@ -237,20 +218,13 @@ def test_a_vocabulary_file_saves_to_what_the_reference_reads(folder: str, tmp_pa
     ours.save_pretrained(tmp_path)
     rows = ["Ünïcode, 中文 and UPPER case", "[CLS] marks"]
     want = dict(theirs(rows, return_offsets_mapping=True))
-    assert (
-        dict(transformers.AutoTokenizer.from_pretrained(tmp_path)(rows, return_offsets_mapping=True)) == want
-    )
+    assert dict(transformers.AutoTokenizer.from_pretrained(tmp_path)(rows, return_offsets_mapping=True)) == want
     assert dict(AutoTokenizer.from_pretrained(tmp_path)(rows, return_offsets_mapping=True)) == want
 
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"do_lower_case": False},
-        {"strip_accents": False},
-        {"tokenize_chinese_chars": False},
-        {"cls_token": "[MASK]"},
-    ],
+    [{"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"cls_token": "[MASK]"}],
 )
 def test_overrides_act_as_in_the_reference(minilm: str, changes: dict[str, Any]) -> None:
     ours = AutoTokenizer.from_pretrained(minilm, **changes)

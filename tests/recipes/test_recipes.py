@@ -35,12 +35,7 @@ def data_here(recipe: dict[str, str]) -> list[str]:
     """Options that take the same data, or data of the same form, without a network."""
     if recipe["data"].startswith("helpdesk") or (ROOT / recipe["data"]).exists():
         return []
-    folder = (
-        ROOT.parent
-        / "shared"
-        / "data"
-        / LOCAL["/".join(filter(None, [recipe["data"], recipe.get("data_name")]))]
-    )
+    folder = ROOT.parent / "shared" / "data" / LOCAL["/".join(filter(None, [recipe["data"], recipe.get("data_name")]))]
     return ["--data", str(folder) if folder.is_dir() else "helpdesk/pairs", "--data_name", "null"]
 
 
@@ -52,17 +47,15 @@ def test_there_are_recipes() -> None:
 def test_a_recipe_trains(file: Path, tmp_path: Path, minilm: str, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
     out = tmp_path / "run"
-    assert (
-        main(["train", "--config", str(file), "--output_dir", str(out), *SMALL, *data_here(recipe)]) == 0
-    ), capsys.readouterr().err
+    assert main(["train", "--config", str(file), "--output_dir", str(out), *SMALL, *data_here(recipe)]) == 0, (
+        capsys.readouterr().err
+    )
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert max(r["step"] for r in records) == 2
     assert any("eval_accuracy" in r for r in records)
     kept = read_config(out)
     replaced = {"train_split", "eval_split", "max_length", "max_steps", "data", "data_name"}
-    assert {k: v for k, v in recipe.items() if k not in replaced} == {
-        k: kept[k] for k in recipe if k not in replaced
-    }
+    assert {k: v for k, v in recipe.items() if k not in replaced} == {k: kept[k] for k in recipe if k not in replaced}
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)

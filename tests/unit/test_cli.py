@@ -84,17 +84,7 @@ def train(tiny: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> int:
-        fixed = [
-            "--model",
-            tiny,
-            "--data",
-            data,
-            "--num_train_epochs",
-            "2",
-            "--draw_curves",
-            "false",
-            "--disable_tqdm",
-        ]
+        fixed = ["--model", tiny, "--data", data, "--num_train_epochs", "2", "--draw_curves", "false", "--disable_tqdm"]
         return entry.main(["train", "text-classification", *fixed, "--learning_rate", "1e-3", *words])
 
     return run
@@ -136,11 +126,7 @@ class Sample:
 
 def sample() -> Command:
     return Command(
-        "sample",
-        "About.",
-        {"options": options_of(Sample)},
-        ("task", "what to do"),
-        aliases={"old_rate": "rate"},
+        "sample", "About.", {"options": options_of(Sample)}, ("task", "what to do"), aliases={"old_rate": "rate"}
     )
 
 
@@ -171,9 +157,7 @@ def sample() -> Command:
 )  # fmt: skip
 def test_a_flag_means_what_it_says(words: list[str], name: str, value: Any) -> None:
     assert sample().parse(["do", *words])[name] == value
-    assert sample().parse([*words, "do"]) == sample().parse(["do", *words]), (
-        "the place of TASK does not matter"
-    )
+    assert sample().parse([*words, "do"]) == sample().parse(["do", *words]), "the place of TASK does not matter"
 
 
 @pytest.mark.parametrize(
@@ -351,15 +335,7 @@ def test_a_run_shows_its_figures_its_examples_and_how_to_go_on(
 ) -> None:
     assert train("--output_dir", "out", "--draw_curves", "true") == 0
     shown = capsys.readouterr().out
-    for word in (
-        "accuracy",
-        "loss",
-        "diagnosis",
-        "examples",
-        "truth:",
-        "unpad predict --model out",
-        "out/curves.png",
-    ):
+    for word in ("accuracy", "loss", "diagnosis", "examples", "truth:", "unpad predict --model out", "out/curves.png"):
         assert word in shown
     assert Path("out/curves.png").stat().st_size > 5000
     assert len(read_config("out")) > 40
@@ -367,10 +343,7 @@ def test_a_run_shows_its_figures_its_examples_and_how_to_go_on(
 
 def test_the_kept_configuration_makes_the_same_run_bit_for_bit(train: Train) -> None:
     assert train("--output_dir", "one", "--weight_decay", "0.1", "--seed", "7") == 0
-    assert (
-        entry.main(["train", "text-classification", "--config", "one/config.yaml", "--output_dir", "two"])
-        == 0
-    )
+    assert entry.main(["train", "text-classification", "--config", "one/config.yaml", "--output_dir", "two"]) == 0
     assert weights("one") == weights("two")
     one, two = read_config("one"), read_config("two")
     assert {k for k in one if one[k] != two[k]} == {"output_dir"}
@@ -403,21 +376,12 @@ def test_a_stopped_run_continues_and_ends_like_one_that_was_not(
     assert weights("cut") == weights("whole")
 
 
-def test_a_folder_with_another_run_is_refused_and_kept(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_with_another_run_is_refused_and_kept(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--output_dir", "out") == 0
     before = weights("out")
     assert train("--output_dir", "out", "--seed", "9") == 2
     line = one_line(capsys)
-    for word in (
-        "text-classification",
-        "seed 42",
-        "step 10",
-        "--resume",
-        "--overwrite_output_dir",
-        "--output_dir",
-    ):
+    for word in ("text-classification", "seed 42", "step 10", "--resume", "--overwrite_output_dir", "--output_dir"):
         assert word in line
     assert weights("out") == before
     assert train("--output_dir", "out", "--seed", "9", "--overwrite_output_dir") == 0
@@ -442,9 +406,7 @@ def test_continuing_with_another_recipe_is_refused_and_leaves_the_run_alone(
     assert Path("out/config.yaml").read_text() == kept
 
 
-def test_a_run_with_new_labels_starts_from_the_weights_of_an_earlier_one(
-    train: Train, tmp_path: Path
-) -> None:
+def test_a_run_with_new_labels_starts_from_the_weights_of_an_earlier_one(train: Train, tmp_path: Path) -> None:
     assert train("--output_dir", "out") == 0
     rows = [{"text": f"thing {i}", "label": "abc"[i % 3]} for i in range(30)]
     three = write_csv(tmp_path / "three.csv", rows)
@@ -478,12 +440,7 @@ def test_bad_input_of_training_is_one_line_and_leaves_no_run_behind(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("text,label\n", "row"),
-        ("text\nonly texts\n", "label"),
-        ("label\na\nb\n", "text"),
-    ],
+    ("content", "said"), [("text,label\n", "row"), ("text\nonly texts\n", "label"), ("label\na\nb\n", "text")]
 )
 def test_unusable_data_are_one_line(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
@@ -502,14 +459,7 @@ def test_log_lines_come_about_twenty_times_per_epoch_unless_said(train: Train, t
     big = write_csv(tmp_path / "big.csv", [{"text": f"thing {i}", "label": "ab"[i % 2]} for i in range(400)])
     assert (
         train(
-            "--data",
-            str(big),
-            "--output_dir",
-            "out",
-            "--num_train_epochs",
-            "1",
-            "--per_device_train_batch_size",
-            "4",
+            "--data", str(big), "--output_dir", "out", "--num_train_epochs", "1", "--per_device_train_batch_size", "4"
         )
         == 0
     )
@@ -537,13 +487,9 @@ def test_evaluate_gives_the_figures_that_training_ended_with(
 
 
 def test_evaluate_judges_the_rows_that_the_run_held_out(train: Train, tmp_path: Path) -> None:
-    file = write_csv(
-        tmp_path / "all.csv", [{"text": f"{'ab'[i % 2]} {i}", "label": "ab"[i % 2]} for i in range(60)]
-    )
+    file = write_csv(tmp_path / "all.csv", [{"text": f"{'ab'[i % 2]} {i}", "label": "ab"[i % 2]} for i in range(60)])
     assert train("--data", str(file), "--output_dir", "out") == 0
-    final = [
-        r for r in map(json.loads, Path("out/metrics.jsonl").read_text().splitlines()) if "eval_loss" in r
-    ][-1]
+    final = [r for r in map(json.loads, Path("out/metrics.jsonl").read_text().splitlines()) if "eval_loss" in r][-1]
     assert entry.main(["evaluate", "--model", "out"]) == 0
     found = json.loads(Path("out/evaluation.json").read_text())
     assert found["rows"] == 6 and found["metrics"]["loss"] == pytest.approx(final["eval_loss"], rel=1e-5)
@@ -560,10 +506,7 @@ def test_evaluate_numbers_labels_as_the_model_does(train: Train, tmp_path: Path,
     losses = []
     for file, split in ((one, "train"), (both, "train[:2]")):
         assert (
-            entry.main(
-                ["evaluate", "--model", "out", "--data", str(file), "--split", split, "--output_dir", "ev"]
-            )
-            == 0
+            entry.main(["evaluate", "--model", "out", "--data", str(file), "--split", split, "--output_dir", "ev"]) == 0
         )
         losses.append(json.loads(Path("ev/evaluation.json").read_text())["metrics"]["loss"])
     assert losses[0] == losses[1]
@@ -571,11 +514,7 @@ def test_evaluate_numbers_labels_as_the_model_does(train: Train, tmp_path: Path,
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "curves"])
 def test_a_model_that_is_not_there_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = {
-        "evaluate": ["--model", "./gone"],
-        "predict": ["--model", "./gone", "--text", "x"],
-        "curves": ["./gone"],
-    }
+    words = {"evaluate": ["--model", "./gone"], "predict": ["--model", "./gone", "--text", "x"], "curves": ["./gone"]}
     assert entry.main([command, *words[command]]) == 2
     assert "gone" in one_line(capsys)
 
@@ -594,9 +533,7 @@ def test_predictions_are_json_lines_in_the_order_of_the_texts(
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts) + "\n"))
     assert entry.main(["predict", "--model", "out", "--text", "-"]) == 0
     of_lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["text"], row["label"]) for row in of_lines] == [
-        (row["text"], row["label"]) for row in of_file
-    ]
+    assert [(row["text"], row["label"]) for row in of_lines] == [(row["text"], row["label"]) for row in of_file]
     for text, expected in zip(texts, of_file, strict=True):
         assert entry.main(["predict", "--model", "out", "--text", text]) == 0
         alone = json.loads(capsys.readouterr().out)
@@ -616,17 +553,7 @@ def test_answers_to_a_file_appear_whole(
     train: Train, tmp_path: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--output_dir", "out") == 0
-    words = [
-        "predict",
-        "--model",
-        "out",
-        "--data",
-        data,
-        "--split",
-        "validation",
-        "--output",
-        "new/answers.jsonl",
-    ]
+    words = ["predict", "--model", "out", "--data", data, "--split", "validation", "--output", "new/answers.jsonl"]
     assert entry.main(words) == 0
     assert [p.name for p in Path("new").iterdir()] == ["answers.jsonl"]
     assert len(Path("new/answers.jsonl").read_text().splitlines()) == 12
@@ -653,12 +580,7 @@ def test_a_line_without_a_tab_is_named_when_the_model_takes_pairs(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "label": "ab"[i % 2]} for i in range(20)]
-    assert (
-        train(
-            "--data", str(write_csv(tmp_path / "pairs.csv", rows)), "--output_dir", "out", "--max_steps", "2"
-        )
-        == 0
-    )
+    assert train("--data", str(write_csv(tmp_path / "pairs.csv", rows)), "--output_dir", "out", "--max_steps", "2") == 0
     capsys.readouterr()
     monkeypatch.setattr(sys, "stdin", io.StringIO("one\ttwo\n"))
     assert entry.main(["predict", "--model", "out", "--text", "-"]) == 0
@@ -668,13 +590,10 @@ def test_a_line_without_a_tab_is_named_when_the_model_takes_pairs(
     assert "line 2" in one_line(capsys)
 
 
-def test_curves_are_drawn_again_from_the_history_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_curves_are_drawn_again_from_the_history_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = [{"step": s, "epoch": s / 10, "loss": 1 / s, "learning_rate": 1e-4} for s in range(1, 21)]
     records += [
-        {"step": s, "epoch": s / 10, "eval_loss": 0.5 + (s - 10) ** 2, "eval_f1": s / 40}
-        for s in (5, 10, 15, 20)
+        {"step": s, "epoch": s / 10, "eval_loss": 0.5 + (s - 10) ** 2, "eval_f1": s / 40} for s in (5, 10, 15, 20)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     assert entry.main(["curves", str(tmp_path)]) == 0
@@ -693,9 +612,7 @@ def test_doctor_says_what_is_chosen_and_why(capsys: pytest.CaptureFixture[str]) 
     found = json.loads(capsys.readouterr().out)
     assert found["versions"]["unpad"] and found["versions"]["torch"]
     assert set(found["chosen"]) == {"device", "precision", "attention"}
-    assert all("(" in found["chosen"][what] for what in ("precision", "attention")), (
-        "each choice comes with its reason"
-    )
+    assert all("(" in found["chosen"][what] for what in ("precision", "attention")), "each choice comes with its reason"
 
 
 def test_doctor_never_shows_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

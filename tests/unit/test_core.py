@@ -96,7 +96,7 @@ def test_row_gradients_equal_dense_gradients(lengths: list[int], passes: int) ->
     """Standing row gradients are the dense gradient, through accumulation, clipping norm and clearing."""
     dense, rows = small_model(), small_model()
     layer = rows.row_embeddings()[0]
-    layer.standing_gradient()
+    layer.train_rows()
     for step in range(2):
         for number in range(passes):
             batch = random_batch(lengths, seed=10 * step + number)
@@ -134,6 +134,40 @@ def test_the_clipped_step_equals_clip_and_step(max_norm: float | None) -> None:
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
+def test_training_only_the_rows_in_use_changes_no_weight() -> None:
+    """Rows trained apart against the whole table: the same weights after steps, evaluations, saves and loads in between."""
+    whole, apart = (small_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train() for _ in range(2))
+    used = torch.tensor(sorted({int(i) for step in range(6) for i in random_batch([9, 4, 4], seed=step).input_ids}))
+    layer = apart.row_embeddings()[0]
+    unused = [i for i in range(len(layer.weight)) if i not in used]
+    before = layer.weight.detach().clone()
+    optimizers = []
+    for model, ids in ((whole, None), (apart, used)):
+        optimizers.append(
+            PreparedOptimizer(torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0, fused=True))
+        )
+        optimizers[-1].keep_rows(model, ids)
+    assert layer.trained.shape[0] == len(used) < layer.num_embeddings
+    for step in range(6):
+        for model, optimizer in zip((whole, apart), optimizers, strict=True):
+            model(random_batch([9, 4, 4], seed=step)).loss.backward()
+            optimizer.clipped_step(1.0)
+            optimizer.zero_grad()
+        if step == 2:  # an evaluation
+            every = torch.arange(layer.num_embeddings)
+            assert torch.equal(whole.eval().row_embeddings()[0](every), apart.eval().row_embeddings()[0](every))
+            whole.train(), apart.train()
+        if step == 4:  # a checkpoint
+            states = whole.state_dict(), apart.state_dict()
+            assert list(states[0]) == list(states[1])
+            assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    layer.release()
+    for (name, a), b in zip(whole.named_parameters(), apart.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert torch.equal(layer.weight[unused], before[unused])
+    assert not torch.equal(layer.weight[used], before[used])
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_bf16_stays_near_fp32(train: bool) -> None:
     """Autocast, the aligned rows and fp32 attention inside: logits and gradients within bf16's precision of fp32's."""
@@ -155,7 +189,7 @@ def test_bf16_stays_near_fp32(train: bool) -> None:
 
 def test_a_frozen_embedding_keeps_no_gradient() -> None:
     layer = RowEmbedding(10, 4)
-    layer.standing_gradient()
+    layer.train_rows()
     layer.weight.requires_grad_(False)
     assert not layer(torch.tensor([1, 2])).requires_grad
 

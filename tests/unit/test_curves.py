@@ -32,13 +32,7 @@ def history(train, valid=None, points=60, evals=6, noise=0.0, seed=0, scale=1.0,
         u = i / points
         loss = scale * (train(u) + noise * rng.normal())
         records.append(
-            {
-                "step": i * every,
-                "epoch": 3 * u,
-                "loss": loss,
-                "learning_rate": 5e-5 * (1 - u),
-                "grad_norm": 1.0,
-            }
+            {"step": i * every, "epoch": 3 * u, "loss": loss, "learning_rate": 5e-5 * (1 - u), "grad_norm": 1.0}
         )
     for k in range(1, evals + 1 if valid else 1):
         u = k / evals
@@ -72,9 +66,7 @@ def test_falling_curves_with_small_noise_are_healthy(seed, scale, points, rate, 
 
 
 @given(SEEDS, SCALES, LENGTHS, st.floats(0.2, 0.6), st.floats(0.4, 2), st.integers(4, 15))
-def test_validation_that_turns_upwards_while_training_falls_is_overfitting(
-    seed, scale, points, at, rise, evals
-):
+def test_validation_that_turns_upwards_while_training_falls_is_overfitting(seed, scale, points, at, rise, evals):
     run = history(lambda u: 0.7 - 0.6 * u, valley(0.4, at, rise), points, evals, 0.02, seed, scale)
     found = diagnose(run)
     assert found.verdict == "overfitting"
@@ -192,15 +184,7 @@ def test_no_verdict_depends_on_the_scale_of_the_loss(seed, scale, points, evals,
             {"step": st.integers(0, 50)},
             optional={
                 key: st.one_of(st.none(), st.floats(), st.integers(-5, 5), st.just("x"))
-                for key in (
-                    "loss",
-                    "eval_loss",
-                    "eval_accuracy",
-                    "eval_mse",
-                    "learning_rate",
-                    "epoch",
-                    "train_loss",
-                )
+                for key in ("loss", "eval_loss", "eval_accuracy", "eval_mse", "learning_rate", "epoch", "train_loss")
             },
         ),
         max_size=40,
@@ -230,9 +214,7 @@ def test_a_verdict_without_validation_says_what_it_cannot_see():
 @pytest.mark.parametrize(("end", "words"), [(0.9, "over-confident"), (0.7, "accuracy went from 0.8")])
 def test_overfitting_tells_over_confident_from_worse(end, words):
     run = history(
-        lambda u: 0.7 - 0.6 * u,
-        valley(0.4, 0.5),
-        metrics={"accuracy": lambda u: 0.8 + (end - 0.8) * (u - 0.5) * 2},
+        lambda u: 0.7 - 0.6 * u, valley(0.4, 0.5), metrics={"accuracy": lambda u: 0.8 + (end - 0.8) * (u - 0.5) * 2}
     )
     found = diagnose(run)
     assert found.verdict == "overfitting"
@@ -295,9 +277,7 @@ def test_a_missing_history_is_one_clear_line(tmp_path):
 
 
 def test_of_records_of_one_step_the_last_counts():
-    steps, values = series(
-        [{"step": 20, "loss": 3}, {"step": 10, "loss": 2}, {"step": 20, "loss": 1}], "loss"
-    )
+    steps, values = series([{"step": 20, "loss": 3}, {"step": 10, "loss": 2}, {"step": 20, "loss": 1}], "loss")
     assert (steps.tolist(), values.tolist()) == ([10, 20], [2, 1])
 
 

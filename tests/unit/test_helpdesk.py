@@ -57,16 +57,8 @@ def test_another_seed_gives_other_texts():
 
 
 def test_sizes_are_as_documented():
-    assert {split: len(rows) for split, rows in TICKETS.items()} == {
-        "train": 1200,
-        "validation": 200,
-        "test": 200,
-    }
-    assert {split: len(rows) for split, rows in PAIRS.items()} == {
-        "train": 1600,
-        "validation": 300,
-        "test": 300,
-    }
+    assert {split: len(rows) for split, rows in TICKETS.items()} == {"train": 1200, "validation": 200, "test": 200}
+    assert {split: len(rows) for split, rows in PAIRS.items()} == {"train": 1600, "validation": 300, "test": 300}
 
 
 @settings(max_examples=6, deadline=None, phases=[Phase.generate])  # a smaller seed tells nothing more
@@ -183,9 +175,7 @@ def test_a_bag_of_words_learns_both_tasks_but_does_not_solve_them():
         alike = numpy.asarray(a.multiply(b).sum(1))
         return sparse.csr_matrix(sparse.hstack([abs(a - b), a.multiply(b), alike, alike**2]))
 
-    model = linear.LogisticRegression(max_iter=2000).fit(
-        features(PAIRS["train"]), [r["label"] for r in PAIRS["train"]]
-    )
+    model = linear.LogisticRegression(max_iter=2000).fit(features(PAIRS["train"]), [r["label"] for r in PAIRS["train"]])
     assert 0.62 < model.score(features(held), [row["label"] for row in held]) < 0.88
 
 
@@ -201,8 +191,6 @@ def test_load_gives_named_labels_and_the_same_rows():
 
 
 def test_an_unknown_configuration_is_named_in_one_line():
-    with pytest.raises(
-        DataError, match=r"^helpdesk has no configuration 'pear'.*tickets, pairs.*$"
-    ) as caught:
+    with pytest.raises(DataError, match=r"^helpdesk has no configuration 'pear'.*tickets, pairs.*$") as caught:
         helpdesk.load("pear")
     assert "\n" not in str(caught.value)

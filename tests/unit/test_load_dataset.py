@@ -19,11 +19,7 @@ from unpad.data import load
 from unpad.data.load import class_names, encode_labels, load_dataset
 from unpad.errors import ArgumentError, DataError, UnpadError
 
-ROWS = [
-    {"text": "first, with a comma", "label": 1},
-    {"text": "", "label": 0},
-    {"text": 'a "quote"', "label": 1},
-]
+ROWS = [{"text": "first, with a comma", "label": 1}, {"text": "", "label": 0}, {"text": 'a "quote"', "label": 1}]
 
 
 @pytest.fixture
@@ -62,9 +58,7 @@ def written(folder, name: str, rows=ROWS) -> str:
         "json": lambda: json.dumps(rows, indent=1),
         "jsonl": lambda: "".join(json.dumps(row) + "\n" for row in rows),
     }[stem]()
-    with pa.output_stream(
-        folder / name, compression={"gz": "gzip", "zst": "zstd", "bz2": "bz2"}.get(packed)
-    ) as out:
+    with pa.output_stream(folder / name, compression={"gz": "gzip", "zst": "zstd", "bz2": "bz2"}.get(packed)) as out:
         out.write(text.encode())
     return str(folder / name)
 
@@ -102,15 +96,11 @@ def test_empty_text_and_words_for_nothing_stay_text(here):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")), min_size=1, max_size=6)
-)
+@given(texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")), min_size=1, max_size=6))
 def test_any_text_survives_a_csv_file(texts, tmp_path_factory):
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     texts = [*texts, "a word"]  # with numbers alone the column would be one of numbers
-    path.write_text(
-        "text,n\n" + "".join('"{}",1\n'.format(t.replace('"', '""')) for t in texts), "utf-8", newline=""
-    )
+    path.write_text("text,n\n" + "".join('"{}",1\n'.format(t.replace('"', '""')) for t in texts), "utf-8", newline="")
     assert load_dataset(path)["train"]["text"][:] == texts
 
 
@@ -147,9 +137,7 @@ def test_a_text_file_gives_one_row_per_line_and_keeps_empty_lines(here):
 def test_byte_order_marks_and_other_encodings_are_read(here):
     bom = b"\xef\xbb\xbf"
     assert load_dataset(write(here, "a.csv", bom + b"text\nx\n"))["train"].to_list() == [{"text": "x"}]
-    assert load_dataset(write(here, "a.jsonl", bom + b'{"text": "x"}\n'))["train"].to_list() == [
-        {"text": "x"}
-    ]
+    assert load_dataset(write(here, "a.jsonl", bom + b'{"text": "x"}\n'))["train"].to_list() == [{"text": "x"}]
     assert load_dataset(write(here, "a.txt", bom + b"x\n"))["train"].to_list() == [{"text": "x"}]
     latin = write(here, "l.csv", "text\ncafé\n".encode("latin-1"))
     assert load_dataset(latin, encoding="latin-1")["train"].to_list() == [{"text": "café"}]
@@ -173,11 +161,7 @@ def test_a_folder_is_read_by_the_names_of_its_files(here):
     write(here, "f/sub/test.tsv", "a\n4\n")
     write(here, "f/README.txt", "about\n")
     loaded = load_dataset("f")
-    assert {split: part["a"][:] for split, part in loaded.items()} == {
-        "train": [1, 2],
-        "validation": [3],
-        "test": [4],
-    }
+    assert {split: part["a"][:] for split, part in loaded.items()} == {"train": [1, 2], "validation": [3], "test": [4]}
     for name in ("valid", "val", "validation"):
         write(here, f"{name}/{name}.csv", "a\n3\n")
         write(here, f"{name}/corpus_train.csv", "a\n1\n")
@@ -203,8 +187,7 @@ def test_a_saved_data_set_comes_back_with_its_features(here):
 def test_label_names_survive_a_parquet_file(here):
     load_dataset("helpdesk", split="test").to_parquet("test.parquet")
     assert (
-        class_names(load_dataset("test.parquet"), "topic")
-        == load_dataset("helpdesk")["test"].features["topic"].names
+        class_names(load_dataset("test.parquet"), "topic") == load_dataset("helpdesk")["test"].features["topic"].names
     )
 
 
@@ -260,15 +243,13 @@ def test_split_slices_as_the_datasets_library_does(here, split):
 
 def test_real_folders_load(real_data):
     mrpc = load_dataset(real_data / "mrpc")
-    assert {split: len(part) for split, part in mrpc.items()} == {
-        "train": 3668,
-        "validation": 408,
-        "test": 1725,
-    }
+    assert {split: len(part) for split, part in mrpc.items()} == {"train": 3668, "validation": 408, "test": 1725}
 
 
 def test_the_module_imports_without_the_datasets_library():
-    script = "import sys, unpad.data.load as load; assert not {'datasets', 'pandas', 'pyarrow', 'torch'} & set(sys.modules)"
+    script = (
+        "import sys, unpad.data.load as load; assert not {'datasets', 'pandas', 'pyarrow', 'torch'} & set(sys.modules)"
+    )
     script += "; assert load.Dataset.__name__ == 'Dataset' and load.concatenate_datasets and load.DatasetDict"
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": path})
@@ -299,22 +280,14 @@ def test_zero_rows_are_refused(here):
     refused("has no rows", write(here, "a.json", "[]"))
     pd.DataFrame({"text": []}).to_parquet("a.parquet")
     refused("has no rows", "a.parquet")
-    for nothing in (
-        [],
-        {},
-        {"text": []},
-        pd.DataFrame({"text": []}),
-        {"train": [{"a": 1}], "test": {"a": []}},
-    ):
+    for nothing in ([], {}, {"text": []}, pd.DataFrame({"text": []}), {"train": [{"a": 1}], "test": {"a": []}}):
         refused("has no rows", nothing)
 
 
 @pytest.mark.parametrize("keep", [1, 5, 60, -1, -9])
 def test_a_parquet_file_cut_short_is_refused(here, keep):
     whole = (here / written(here, "a.parquet")).read_bytes()
-    assert str(here / "cut.parquet") in refused(
-        "cannot be read as parquet", write(here, "cut.parquet", whole[:keep])
-    )
+    assert str(here / "cut.parquet") in refused("cannot be read as parquet", write(here, "cut.parquet", whole[:keep]))
 
 
 def test_damaged_compression_is_refused(here):
@@ -349,9 +322,7 @@ def test_text_that_is_not_utf8_is_told_with_its_line(here, name, line):
 
 
 def test_a_ragged_row_that_is_not_utf8_either_is_told_as_such(here):
-    refused(
-        r"not UTF-8 text \(line 2, byte 0xe9\)", write(here, "a.csv", "t,l\ncafé,1,2\n".encode("latin-1"))
-    )
+    refused(r"not UTF-8 text \(line 2, byte 0xe9\)", write(here, "a.csv", "t,l\ncafé,1,2\n".encode("latin-1")))
 
 
 def test_an_unknown_split_is_refused_with_those_there_are(here):
@@ -439,9 +410,7 @@ def test_data_in_memory_that_is_no_table_is_refused():
 
 
 def test_string_labels_get_the_same_ids_in_all_splits(caplog):
-    data = load_dataset(
-        {"train": {"y": ["b", "a", "c"], "n": [1, 2, 3]}, "test": {"y": ["c", "b"], "n": [4, 5]}}
-    )
+    data = load_dataset({"train": {"y": ["b", "a", "c"], "n": [1, 2, 3]}, "test": {"y": ["c", "b"], "n": [4, 5]}})
     with caplog.at_level("INFO", logger="unpad"):
         encoded = encode_labels(data, "y")
     assert [encoded[s]["y"][:] for s in encoded] == [[1, 0, 2], [2, 1]]
@@ -472,9 +441,7 @@ def test_mapped_labels_read_back_as_the_strings_they_were(labels, data):
 
 def test_labels_that_cannot_be_mapped_are_told_with_row_and_split():
     unseen = load_dataset({"train": {"y": ["spam", "ham"]}, "validation": {"y": ["ham", "spma"]}})
-    refused(
-        "'spma' in row 1 of 'validation'.*did you mean 'spam'.*ham, spam", unseen, "y", call=encode_labels
-    )
+    refused("'spma' in row 1 of 'validation'.*did you mean 'spam'.*ham, spam", unseen, "y", call=encode_labels)
     missing = load_dataset({"train": {"y": ["spam", None]}})
     refused("row 1 of 'train' has no label in 'y'", missing, "y", call=encode_labels)
     refused("no column 'z' of 'train'.*the columns are: y", missing, "z", call=encode_labels)

@@ -146,15 +146,11 @@ def test_multilabel_figures_in_any_batches_are_those_of_scikit_learn(
 ):
     predictions, references = pair
     weights = np.random.default_rng(2).random(len(references)) + 0.1 if weighted else None
-    want = FIGURES[name](
-        references, predictions, average=average, zero_division=zero_division, sample_weight=weights
-    )
+    want = FIGURES[name](references, predictions, average=average, zero_division=zero_division, sample_weight=weights)
     metric = in_batches(load_metric(name, "multilabel"), predictions, references, data, weights)
     got = metric.compute(average=average, zero_division=zero_division)[name]
     assert got == pytest.approx(want if average else want.tolist(), **CLOSE)
-    assert accuracy(predictions, references) == pytest.approx(
-        sk.accuracy_score(references, predictions), **CLOSE
-    )
+    assert accuracy(predictions, references) == pytest.approx(sk.accuracy_score(references, predictions), **CLOSE)
     columns = [sk.matthews_corrcoef(references[:, i], predictions[:, i]) for i in range(references.shape[1])]
     assert matthews_correlation(predictions, references, average=None) == pytest.approx(columns, **CLOSE)
     assert matthews_correlation(predictions, references) == pytest.approx(np.mean(columns), **CLOSE)
@@ -201,9 +197,7 @@ def test_mean_squared_error_in_any_batches_is_that_of_scikit_learn(pair, squared
     two = np.stack([predictions, references], 1), np.stack([references, references * 2], 1)
     for multioutput in ("uniform_average", "raw_values", [0.3, 0.7]):
         want = oracle(two[1], two[0], multioutput=multioutput)
-        got = in_batches(load_metric("mse"), *two, data).compute(squared=squared, multioutput=multioutput)[
-            "mse"
-        ]
+        got = in_batches(load_metric("mse"), *two, data).compute(squared=squared, multioutput=multioutput)["mse"]
         assert got == pytest.approx(want.tolist() if multioutput == "raw_values" else want, **CLOSE)
 
 
@@ -292,9 +286,7 @@ def test_a_wrong_option_does_not_cost_the_evaluation(make):
     with pytest.raises(ArgumentError):
         metric.compute(predictions=[2], references=[1])
     assert metric.examples == 3
-    assert metric.compute(average="macro")["f1"] == pytest.approx(
-        sk.f1_score([0, 1, 1], [0, 1, 2], average="macro")
-    )
+    assert metric.compute(average="macro")["f1"] == pytest.approx(sk.f1_score([0, 1, 1], [0, 1, 2], average="macro"))
 
 
 def test_a_refused_batch_leaves_no_trace():
@@ -404,10 +396,7 @@ def test_undefined_figures_are_said_once(caplog, monkeypatch):
             assert precision([0, 0], [1, 0]) == 0.0
             assert math.isnan(pearsonr([1.1, 1.1, 1.1], [1, 2, 3]))
             assert math.isnan(spearmanr([3.0], [1.0]))
-    assert [("zero" in r.message, "not defined" in r.message) for r in caplog.records] == [
-        (True, False),
-        (False, True),
-    ]
+    assert [("zero" in r.message, "not defined" in r.message) for r in caplog.records] == [(True, False), (False, True)]
     caplog.clear()
     assert precision([0, 0], [1, 0], zero_division=1) == 1.0
     assert not caplog.records

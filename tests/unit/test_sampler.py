@@ -156,25 +156,14 @@ def test_the_order_of_a_released_version_never_changes():
     assert BatchSampler(1000, 4, seed=7, fingerprint="f").batch(2, 100).tolist() == [414, 49, 96, 543]
     grouped = BatchSampler(40, 4, seed=7, lengths=lengths, group_by_length=True)
     assert grouped.batch(1, 3).tolist() == [6, 24, 31, 16]
-    assert BatchSampler(40, None, seed=7, lengths=lengths, max_tokens=20).batch(1, 3).tolist() == [
-        19,
-        25,
-        18,
-        23,
-    ]
+    assert BatchSampler(40, None, seed=7, lengths=lengths, max_tokens=20).batch(1, 3).tolist() == [19, 25, 18, 23]
 
 
 def test_without_shuffling_rows_come_in_their_own_order():
-    assert [b.tolist() for b in BatchSampler(7, 3, seed=5, shuffle=False).epoch(4)] == [
-        [0, 1, 2],
-        [3, 4, 5],
-        [6],
-    ]
+    assert [b.tolist() for b in BatchSampler(7, 3, seed=5, shuffle=False).epoch(4)] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-@pytest.mark.parametrize(
-    "mode", [{"batch_size": 3, "group_by_length": True}, {"batch_size": None, "max_tokens": 9}]
-)
+@pytest.mark.parametrize("mode", [{"batch_size": 3, "group_by_length": True}, {"batch_size": None, "max_tokens": 9}])
 def test_without_shuffling_grouped_rows_come_by_falling_length(mode):
     lengths = np.array([2, 9, 4, 4, 1, 7, 3])
     rows = np.concatenate(list(BatchSampler(7, seed=5, shuffle=False, lengths=lengths, **mode).epoch(2)))
@@ -186,9 +175,7 @@ def _spread(batches, lengths):
     return sum(len(b) * lengths[b].max() for b in batches) / lengths.sum() - 1
 
 
-@pytest.mark.parametrize(
-    "mode", [{"batch_size": 8, "group_by_length": True}, {"batch_size": None, "max_tokens": 400}]
-)
+@pytest.mark.parametrize("mode", [{"batch_size": 8, "group_by_length": True}, {"batch_size": None, "max_tokens": 400}])
 def test_grouping_puts_similar_lengths_together(mode):
     lengths = np.random.default_rng(1).integers(5, 100, 4000)
     plain = _spread(BatchSampler(4000, 8, seed=1).epoch(0), lengths)

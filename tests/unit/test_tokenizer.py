@@ -244,9 +244,7 @@ def test_the_report_counts_what_a_call_without_truncation_would_have_kept(
         assert report.truncated == sum(b > a for a, b in zip(after, before, strict=True))
         assert report.share == pytest.approx(report.tokens_lost / max(1, report.tokens_before))
         tok(*args, truncation=strategy, max_length=limit, stride=stride, return_overflowing_tokens=True)
-        assert tok.truncation_report().tokens_lost == report.tokens_lost, (
-            "what comes back as rows is not lost"
-        )
+        assert tok.truncation_report().tokens_lost == report.tokens_lost, "what comes back as rows is not lost"
 
 
 def test_only_second_with_a_stride_counts_the_overlap_once(tok: Tokenizer) -> None:
@@ -274,13 +272,7 @@ def test_decode_takes_lists_arrays_and_tensors(tok: Tokenizer) -> None:
 
     ids = tok(["a b", "c !"], padding=True)["input_ids"]
     want = ["[CLS] a b [SEP]", "[CLS] c! [SEP]"]
-    for form in (
-        ids,
-        np.array(ids),
-        torch.tensor(ids),
-        [np.array(i) for i in ids],
-        [torch.tensor(i) for i in ids],
-    ):
+    for form in (ids, np.array(ids), torch.tensor(ids), [np.array(i) for i in ids], [torch.tensor(i) for i in ids]):
         assert tok.batch_decode(form) == want
         assert tok.decode(form) == want
         assert tok.decode(form[0], skip_special_tokens=True) == "a b"
@@ -332,9 +324,7 @@ def test_features_that_do_not_fit_are_named(tok: Tokenizer) -> None:
             tok.pad(features)
         assert hint in the_line(error)
     with pytest.raises(DataError, match="'labels'"):
-        tok.pad(
-            [{"input_ids": [1], "labels": [1]}, {"input_ids": [1], "labels": [1, 2]}], return_tensors="pt"
-        )
+        tok.pad([{"input_ids": [1], "labels": [1]}, {"input_ids": [1], "labels": [1, 2]}], return_tensors="pt")
 
 
 # ---- files, copies, fingerprints ----
@@ -348,9 +338,7 @@ def test_a_vocabulary_file_alone_is_enough(folder: Path, tok: Tokenizer) -> None
 
 
 def test_saving_keeps_keys_and_settings(folder: Path) -> None:
-    tok = AutoTokenizer.from_pretrained(
-        folder, do_lower_case=False, truncation_side="left", pad_token="[MASK]"
-    )
+    tok = AutoTokenizer.from_pretrained(folder, do_lower_case=False, truncation_side="left", pad_token="[MASK]")
     assert tok.tokenize("É") == ["É"]
     tok(["a", "b c"], truncation=True, max_length=3, padding=True)
     tok.save_pretrained(folder / "saved")

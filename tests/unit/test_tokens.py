@@ -43,11 +43,7 @@ def assert_holds(store, rows, label="label"):
     assert store.tokens == sum(len(r["input_ids"]) for r in rows)
     batch = store.pack(range(len(rows)))
     ids = batch.input_ids.split(list(batch.lengths))
-    types = (
-        [None] * len(rows)
-        if batch.token_type_ids is None
-        else batch.token_type_ids.split(list(batch.lengths))
-    )
+    types = [None] * len(rows) if batch.token_type_ids is None else batch.token_type_ids.split(list(batch.lengths))
     for place, row in enumerate(batch.sample_ids):
         assert ids[place].tolist() == rows[row]["input_ids"]
         if types[place] is None:
@@ -90,9 +86,7 @@ def test_rows_and_fingerprint_do_not_depend_on_how_arrow_stores_them(data):
     table = pa.concat_tables(parts)
     width = data.draw(st.sampled_from([pa.int64(), pa.int32(), pa.uint16()]))
     make = data.draw(st.sampled_from([pa.list_, pa.large_list]))
-    table = table.set_column(
-        table.column_names.index("input_ids"), "input_ids", table["input_ids"].cast(make(width))
-    )
+    table = table.set_column(table.column_names.index("input_ids"), "input_ids", table["input_ids"].cast(make(width)))
     table = table.select(data.draw(st.permutations(table.column_names)))
     mapped = datasets.Dataset(datasets.table.InMemoryTable(table)).select(back.tolist())
     store = TokenStore.from_dataset(mapped)
@@ -109,9 +103,7 @@ def test_no_token_is_copied_where_arrow_allows():
 
 def test_a_data_set_on_disk_is_read_in_place(tmp_path):
     rows = rows_of(50)
-    datasets.Dataset.from_list(rows).map(lambda r: r, writer_batch_size=7).save_to_disk(
-        tmp_path / "d", num_shards=3
-    )
+    datasets.Dataset.from_list(rows).map(lambda r: r, writer_batch_size=7).save_to_disk(tmp_path / "d", num_shards=3)
     dataset = datasets.load_from_disk(str(tmp_path / "d"))
     assert dataset.data.column("input_ids").num_chunks > 1
     store = TokenStore.from_dataset(dataset)
@@ -154,10 +146,7 @@ class Wrapped(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, i):
-        return {
-            name: value if isinstance(value, str) else self.make(value)
-            for name, value in self.rows[i].items()
-        }
+        return {name: value if isinstance(value, str) else self.make(value) for name, value in self.rows[i].items()}
 
 
 @pytest.mark.parametrize("make", [lambda v: v, np.array, torch.tensor])
@@ -189,11 +178,9 @@ def test_padding_of_any_kind_leaves_no_trace(data):
     padded = []
     for row in rows:
         n = len(row["input_ids"])
-        places = {
-            "right": np.arange(n),
-            "left": np.arange(15 - n, 15),
-            "holes": np.sort(draw.choice(15, n, False)),
-        }[kind]
+        places = {"right": np.arange(n), "left": np.arange(15 - n, 15), "holes": np.sort(draw.choice(15, n, False))}[
+            kind
+        ]
         new = dict(row)
         for name, fill in (("input_ids", 0), ("token_type_ids", 0), ("attention_mask", 0), ("label", -100)):
             if isinstance(row[name], list):
@@ -209,8 +196,8 @@ def test_padding_of_any_kind_leaves_no_trace(data):
             table = table.set_column(table.column_names.index(name), name, table[name].cast(form))
         dataset = datasets.Dataset(datasets.table.InMemoryTable(table))
     order = data.draw(st.permutations(range(len(rows))))
-    store = TokenStore.from_dataset(dataset.select(order), token_labels=token_labels)
-    expected = TokenStore.from_dataset([rows[i] for i in order], token_labels=token_labels)
+    store = TokenStore.from_dataset(dataset.select(order), labels_of="token" if token_labels else "row")
+    expected = TokenStore.from_dataset([rows[i] for i in order], labels_of="token" if token_labels else "row")
     assert store.lengths.tolist() == expected.lengths.tolist()
     assert store.fingerprint == expected.fingerprint
     assert store.padding == 15 * len(rows) - store.tokens
@@ -220,9 +207,7 @@ def test_dropped_padding_is_said_once_with_its_share(said):
     rows = [{"input_ids": [5, 6, 0, 0], "attention_mask": [1, 1, 0, 0]}] * 2
     for _ in range(2):
         TokenStore.from_dataset(rows, split="train")
-    assert (
-        said() == "4 of 8 tokens of 'train' are padding (50%) and are left out: nothing is computed on them"
-    )
+    assert said() == "4 of 8 tokens of 'train' are padding (50%) and are left out: nothing is computed on them"
 
 
 def test_padding_on_the_right_is_dropped_without_a_copy():
@@ -288,7 +273,7 @@ def test_labels_of_every_kind_get_the_type_that_their_loss_needs(name, values, e
 
 def test_token_labels_travel_with_their_tokens():
     rows = [{"input_ids": [1, 2], "labels": [0, 3]}, {"input_ids": [3, 4, 5], "labels": [-100, 1, 2]}]
-    store = TokenStore.from_dataset(rows, token_labels=True)
+    store = TokenStore.from_dataset(rows, labels_of="token")
     batch = store.pack([0, 1])
     assert batch.input_ids.tolist() == [3, 4, 5, 1, 2]
     assert batch.labels.tolist() == [-100, 1, 2, 0, 3]
@@ -296,7 +281,7 @@ def test_token_labels_travel_with_their_tokens():
     store.check(10, 10, num_labels=4)
     with pytest.raises(DataError, match=r"label 3 in row 0 of 'dev' is outside 0\.\.2"):
         store.check(10, 10, num_labels=3, split="dev")
-    with pytest.raises(DataError, match=r"one label per token.*token_labels=True"):
+    with pytest.raises(DataError, match=r"one label per token.*TokenClassification"):
         TokenStore.from_dataset(rows)
 
 
@@ -321,10 +306,7 @@ def test_labels_that_are_strings_are_numbered_and_that_is_said(said):
 
 def test_class_names_of_the_data_set_are_known():
     features = datasets.Features(
-        {
-            "input_ids": datasets.List(datasets.Value("int32")),
-            "label": datasets.ClassLabel(names=["no", "yes"]),
-        }
+        {"input_ids": datasets.List(datasets.Value("int32")), "label": datasets.ClassLabel(names=["no", "yes"])}
     )
     dataset = datasets.Dataset.from_dict({"input_ids": [[1], [2]], "label": [1, 0]}, features=features)
     store = TokenStore.from_dataset(dataset)
@@ -359,9 +341,7 @@ def test_data_that_cannot_be_used_is_one_line_that_names_the_row_and_the_way_out
     assert "row 0 is a tuple" in _error([([1, 2], 0)])
     assert "holds string" in _error(datasets.Dataset.from_dict({"input_ids": ["1 2"]}))
     assert "whole numbers are needed" in _error(datasets.Dataset.from_dict({"input_ids": [[0.5]]}))
-    assert "lists of lists: leave return_tensors=" in _error(
-        datasets.Dataset.from_dict({"input_ids": [[[1, 2]]]})
-    )
+    assert "lists of lists: leave return_tensors=" in _error(datasets.Dataset.from_dict({"input_ids": [[[1, 2]]]}))
 
 
 def test_rows_without_tokens_or_with_nulls_are_named():
@@ -417,9 +397,7 @@ def test_what_the_model_cannot_take_is_refused_before_the_first_step():
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    assert "row 12 of 'train' has 40 tokens, the model takes 39: tokenize with truncation=True" in refused(
-        501, 39
-    )
+    assert "row 12 of 'train' has 40 tokens, the model takes 39: tokenize with truncation=True" in refused(501, 39)
     wrong = refused(500, 40)
     assert "token id 500 in row 21 of 'train'" in wrong
     assert "vocabulary of 500: the tokenizer and the model are not of the same checkpoint" in wrong
@@ -428,9 +406,7 @@ def test_what_the_model_cannot_take_is_refused_before_the_first_step():
     assert "token_type_ids 1 in row 0 of 'train' is outside 0..0" in refused(501, 40, token_types=1)
     part = TokenStore.from_dataset(dataset.select([3, 21, 0]))
     assert "in row 1 of" in refused(500, 40, store=part)
-    TokenStore.from_dataset(dataset.select([3, 0])).check(
-        500, 40, num_labels=3
-    )  # the wrong rows are not in it
+    TokenStore.from_dataset(dataset.select([3, 0])).check(500, 40, num_labels=3)  # the wrong rows are not in it
 
 
 def test_decimal_and_multiple_labels_must_fit_the_number_of_outputs():
@@ -463,10 +439,7 @@ def test_real_pairs_pack_to_the_tokens_of_the_tokenizer(real_data, minilm):
     columns = raw.column_names
     first, second = [c for c in columns if c.startswith("sentence")][:2]
     tokens = raw.map(
-        lambda b: tokenizer(b[first], b[second], truncation=True),
-        batched=True,
-        batch_size=100,
-        keep_in_memory=True,
+        lambda b: tokenizer(b[first], b[second], truncation=True), batched=True, batch_size=100, keep_in_memory=True
     )
     store = TokenStore.from_dataset(tokens.shuffle(seed=2))
     assert_holds(store, tokens.shuffle(seed=2).to_list())

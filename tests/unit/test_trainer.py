@@ -81,14 +81,10 @@ def test_evaluation_counts_every_sample_once_and_predict_keeps_the_order(tmp_pat
     model, data = small(), rows(37, 3)
     run = Trainer(model, quiet(tmp_path, eval_max_tokens=64), eval_dataset=data)
     output = run.predict(data)
-    assert output.predictions.shape == (37, 2) and output.label_ids.tolist() == [
-        row["labels"] for row in data
-    ]
+    assert output.predictions.shape == (37, 2) and output.label_ids.tolist() == [row["labels"] for row in data]
     alone = [model(torch.tensor([row["input_ids"]])).logits[0].detach().numpy() for row in data]
     np.testing.assert_allclose(output.predictions, np.stack(alone), atol=1e-5)
-    expected = torch.nn.functional.cross_entropy(
-        torch.from_numpy(np.stack(alone)), torch.from_numpy(output.label_ids)
-    )
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(np.stack(alone)), torch.from_numpy(output.label_ids))
     assert run.evaluate()["eval_loss"] == pytest.approx(expected.item(), abs=1e-5)
 
 
@@ -115,9 +111,7 @@ def test_any_module_that_returns_a_loss_trains(tmp_path: Path) -> None:
     before = run.evaluate()
     run.train()
     after = run.evaluate()
-    assert (
-        after["eval_accuracy"] > 0.95 > before["eval_accuracy"] and after["eval_loss"] < before["eval_loss"]
-    )
+    assert after["eval_accuracy"] > 0.95 > before["eval_accuracy"] and after["eval_loss"] < before["eval_loss"]
     resumed = Trainer(Linear(), run.args, train_dataset=data, eval_dataset=data)
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(resumed.model.layer.weight, model.layer.weight)
@@ -129,14 +123,8 @@ def test_a_custom_collator_gives_the_same_training_as_packing(tmp_path: Path) ->
     def collate(features: list[dict]) -> dict[str, torch.Tensor]:
         longest = max(len(f["input_ids"]) for f in features)
         ids = torch.tensor([f["input_ids"] + [0] * (longest - len(f["input_ids"])) for f in features])
-        mask = torch.tensor(
-            [[1] * len(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features]
-        )
-        return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "labels": torch.tensor([f["labels"] for f in features]),
-        }
+        mask = torch.tensor([[1] * len(f["input_ids"]) + [0] * (longest - len(f["input_ids"])) for f in features])
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([f["labels"] for f in features])}
 
     data = rows(16, 0)
     results = []
@@ -144,12 +132,7 @@ def test_a_custom_collator_gives_the_same_training_as_packing(tmp_path: Path) ->
         model = small(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         Trainer(
             model,
-            quiet(
-                tmp_path / str(collator is None),
-                max_steps=4,
-                per_device_train_batch_size=16,
-                learning_rate=1e-3,
-            ),
+            quiet(tmp_path / str(collator is None), max_steps=4, per_device_train_batch_size=16, learning_rate=1e-3),
             train_dataset=data,
             data_collator=collator,
         ).train()
@@ -189,9 +172,7 @@ def test_early_stopping_stops_and_remembers_across_a_resume(tmp_path: Path) -> N
                 __import__("shutil").rmtree(path)
     again = run(30)
     again.train(resume_from_checkpoint=True)
-    assert again.state.global_step == 10, (
-        "two evaluations without gain were counted before the stop, two after"
-    )
+    assert again.state.global_step == 10, "two evaluations without gain were counted before the stop, two after"
 
 
 def test_callbacks_may_stop_a_run(tmp_path: Path) -> None:
@@ -199,9 +180,7 @@ def test_callbacks_may_stop_a_run(tmp_path: Path) -> None:
         def on_step_end(self, args, state, control, **kwargs) -> None:
             control.should_training_stop = state.global_step == 3
 
-    result = Trainer(
-        small(), quiet(tmp_path, max_steps=50), train_dataset=rows(20, 0), callbacks=[Stop]
-    ).train()
+    result = Trainer(small(), quiet(tmp_path, max_steps=50), train_dataset=rows(20, 0), callbacks=[Stop]).train()
     assert result.global_step == 3
 
 
@@ -211,9 +190,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_rows(tmp_path: Path) -> N
         model.transformer.embeddings.tokens.weight[5] = float("nan")
     data = [{"input_ids": [3, 4], "labels": 0} for _ in range(20)]
     data[13] = {"input_ids": [3, 5], "labels": 1}
-    with pytest.raises(
-        TrainingError, match=r"the loss is nan at step \d+ \(rows .*13.* of the training data\)"
-    ):
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+ \(rows .*13.* of the training data\)"):
         Trainer(
             model,
             quiet(tmp_path, per_device_train_batch_size=4, save_strategy="steps", save_steps=1),
@@ -249,25 +226,15 @@ def test_a_token_budget_trains_every_row_once_per_epoch(tmp_path: Path) -> None:
 
     data = rows(40, 0)
     Trainer(
-        small(),
-        quiet(tmp_path, num_train_epochs=2, max_tokens_per_batch=60),
-        train_dataset=data,
-        callbacks=[Count],
+        small(), quiet(tmp_path, num_train_epochs=2, max_tokens_per_batch=60), train_dataset=data, callbacks=[Count]
     ).train()
     assert sorted(seen) == sorted(list(range(40)) * 2)
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    size=st.integers(1, 60),
-    batch=st.integers(1, 9),
-    accumulation=st.integers(1, 4),
-    epochs=st.floats(0.1, 3.5),
-)
+@given(size=st.integers(1, 60), batch=st.integers(1, 9), accumulation=st.integers(1, 4), epochs=st.floats(0.1, 3.5))
 def test_steps_cover_the_epochs_exactly(size: int, batch: int, accumulation: int, epochs: float) -> None:
-    feed = Feed(
-        BatchSampler(size, batch, seed=1), accumulation, lambda r: Micro(None, len(r), 0, r), "", size
-    )
+    feed = Feed(BatchSampler(size, batch, seed=1), accumulation, lambda r: Micro(None, len(r), 0, r), "", size)
     whole = int(epochs)
     steps = feed.total_steps(epochs)
     covered: dict[int, list[int]] = {}
@@ -307,12 +274,12 @@ def test_arguments_take_old_spellings_and_name_the_nearest_of_unknown_ones() -> 
     with pytest.raises(ArgumentError, match="rename_column"):
         TrainingArguments("out", label_names=["topic"])
     defaults = TrainingArguments()
-    assert (
-        defaults.learning_rate,
-        defaults.num_train_epochs,
-        defaults.weight_decay,
-        defaults.save_strategy,
-    ) == (5e-5, 3.0, 0.0, "steps")
+    assert (defaults.learning_rate, defaults.num_train_epochs, defaults.weight_decay, defaults.save_strategy) == (
+        5e-5,
+        3.0,
+        0.0,
+        "steps",
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
@@ -334,9 +301,7 @@ def test_schedules_equal_transformers(name: str) -> None:
     np.testing.assert_allclose(factors[0], factors[1], atol=1e-12)
 
 
-def custom_loop(
-    steps: int, accumulation: int, folder: Path | None = None, resume: bool = False
-) -> list[torch.Tensor]:
+def custom_loop(steps: int, accumulation: int, folder: Path | None = None, resume: bool = False) -> list[torch.Tensor]:
     """The loop of the course, as a user's script writes it."""
     accelerator = Accelerator(mixed_precision="no", gradient_accumulation_steps=accumulation, seed=5)
     model = small()
@@ -350,9 +315,7 @@ def custom_loop(
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
     model.train()
     start = steps // 2 if resume else 0
-    for step, batch in enumerate(
-        loader
-    ):  # a loader draws a seed when it starts; the state is loaded after that
+    for step, batch in enumerate(loader):  # a loader draws a seed when it starts; the state is loaded after that
         if step < start or step >= steps:
             continue
         if resume and step == start:
@@ -402,7 +365,5 @@ def test_logits_are_reduced_before_they_are_kept(tmp_path: Path) -> None:
     """`preprocess_logits_for_metrics` decides what of the logits is kept, in the order of the data set."""
     data, model = rows(9, 0), small()
     plain = Trainer(model, quiet(tmp_path)).predict(data).predictions
-    reduced = Trainer(
-        model, quiet(tmp_path), preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1)
-    )
+    reduced = Trainer(model, quiet(tmp_path), preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1))
     assert reduced.predict(data).predictions.tolist() == plain.argmax(-1).tolist()

@@ -71,9 +71,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     Raises CheckpointError when the disk refuses; the file that was there before is untouched then.
     """
     path = Path(path)
-    beside = path.with_name(
-        f".{path.name}.tmp"
-    )  # a fixed name: what a kill leaves is overwritten the next time
+    beside = path.with_name(f".{path.name}.tmp")  # a fixed name: what a kill leaves is overwritten the next time
     try:
         _write_synced(beside, data.encode() if isinstance(data, str) else data)
         _rename(beside, path)
@@ -180,9 +178,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
             raise
         kept = f"every earlier checkpoint in {final.parent} stays valid"
         raise _refused(final, refusal, kept) from error
-    with contextlib.suppress(
-        OSError
-    ):  # the new one is safe; what stays of the old one goes at the next start
+    with contextlib.suppress(OSError):  # the new one is safe; what stays of the old one goes at the next start
         _discard(old, trash)
 
 
@@ -297,9 +293,7 @@ def prune(run: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
     for folder in reversed(whole):
         if folder not in kept and (len(kept) < keep or folder == whole[-1]):
             kept.append(folder)
-    removed = (
-        [p for p in ours if p not in kept] if whole else []
-    )  # never the last thing that could be repaired
+    removed = [p for p in ours if p not in kept] if whole else []  # never the last thing that could be repaired
     for folder in removed:
         remove_folder(folder)
     return removed
@@ -458,9 +452,7 @@ def _refusal(error: BaseException | None) -> OSError | None:
 def _refused(path: Path, error: OSError, kept: str, verb: str = "write") -> CheckpointError:
     """One line: what could not be done, where, why, what stays valid, what to do next."""
     inner = Path(os.fsdecode(error.filename)).name if isinstance(error.filename, (str, bytes)) else ""
-    why = (error.strerror or type(error).__name__) + (
-        f" ({inner})" if path.name not in inner and inner else ""
-    )
+    why = (error.strerror or type(error).__name__) + (f" ({inner})" if path.name not in inner and inner else "")
     if error.errno in _FULL:
         advice = "free some space on that disk and continue from there"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -68,14 +68,10 @@ def read_config(folder: Path) -> tuple[ModelConfig, Family]:
     except ArgumentError as error:
         raise CheckpointError(f"{path}: {error}; copy the file again, or mend that value") from None
     except (TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} has a value of the wrong kind ({error}); copy the file again"
-        ) from None
+        raise CheckpointError(f"{path} has a value of the wrong kind ({error}); copy the file again") from None
 
 
-def load_weights(
-    model: nn.Module, folder: Path, kind: Family, head: str, resize_head: bool = False
-) -> LoadReport:
+def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize_head: bool = False) -> LoadReport:
     """Fill `model`'s parameters from the weight files in `folder`.
 
     Tensors are read in the parameters' dtype. With `resize_head`, head weights of another shape are treated as new; otherwise
@@ -86,6 +82,11 @@ def load_weights(
     with ExitStack() as files:
         found = {kind.normal_name(name): get for name, get in _tensors(folder, files)}
         found = {name: get for name, get in found.items() if not kind.is_dropped(name)}
+        for copy, name in kind.copies.items():
+            if copy in found:
+                get = found.pop(copy)
+                if name.removeprefix(kind.base_prefix) not in found:
+                    found.setdefault(name, get)
         bare = {name.removeprefix(kind.base_prefix): name for name in found}
         used: set[str] = set()
         new: list[str] = []
@@ -126,9 +127,7 @@ def load_weights(
 
 def _refuse(report: LoadReport, folder: Path, kind: Family, resize_head: bool) -> None:
     base_missing = [name for name in report.new if not name.startswith("head.")]
-    if (
-        report.misshapen and base_missing
-    ):  # names fit, sizes do not: the right family with another configuration
+    if report.misshapen and base_missing:  # names fit, sizes do not: the right family with another configuration
         raise CheckpointError(
             f"{folder}: {listing(report.misshapen, 3)}; config.json and weights do not belong together: copy both from the same checkpoint"
         )
@@ -185,13 +184,9 @@ def _safetensors(paths: list[Path], files: ExitStack) -> Iterator[tuple[str, Any
             handle = files.enter_context(safe_open(str(path), framework="pt"))
             names = list(handle.keys())
         except FileNotFoundError:
-            raise CheckpointError(
-                f"{path} is missing, but the index names it; copy the whole checkpoint"
-            ) from None
+            raise CheckpointError(f"{path} is missing, but the index names it; copy the whole checkpoint") from None
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path} is damaged or not a safetensors file ({error}); copy it again"
-            ) from None
+            raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}); copy it again") from None
         for name in names:
             yield name, (lambda handle=handle, name=name: handle.get_tensor(name))
 
@@ -204,8 +199,6 @@ def _pickles(paths: list[Path]) -> Iterator[tuple[str, Any]]:
             state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:
             first = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"{path} cannot be read safely ({first}); convert it to safetensors"
-            ) from None
+            raise CheckpointError(f"{path} cannot be read safely ({first}); convert it to safetensors") from None
         for name, tensor in state.items():
             yield name, (lambda tensor=tensor: tensor)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unpad.checkpoint.files import atomic_write, writing_to
 from unpad.checkpoint.load import INDEX, WEIGHTS
 from unpad.config import ModelConfig
+from unpad.core.layers import RowEmbedding
 from unpad.errors import ArgumentError
 from unpad.families import Family
 
@@ -24,27 +25,21 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GI
 
 def to_theirs(model: nn.Module, kind: Family, head: str) -> dict[str, Tensor]:
     """The model's weights under the family's names; stacked ones are split, nothing is copied."""
+    for layer in model.modules():
+        if isinstance(layer, RowEmbedding):
+            layer.write_back()
     out: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
         names = kind.their_names(ours, head)
         rows = parameter.shape[0] // len(names)
         for place, name in enumerate(names):
-            part = (
-                parameter.detach()
-                if len(names) == 1
-                else parameter.detach()[place * rows : (place + 1) * rows]
-            )
+            part = parameter.detach() if len(names) == 1 else parameter.detach()[place * rows : (place + 1) * rows]
             out[name] = part
     return out
 
 
 def save_weights(
-    model: nn.Module,
-    config: ModelConfig,
-    kind: Family,
-    head: str,
-    folder: Path,
-    max_shard_size: int | str = "50GB",
+    model: nn.Module, config: ModelConfig, kind: Family, head: str, folder: Path, max_shard_size: int | str = "50GB"
 ) -> None:
     """Write `config.json` and the weights into `folder`. Raises CheckpointError when the disk refuses."""
     from safetensors.torch import save_file
@@ -77,9 +72,7 @@ def save_weights(
         if len(shards) > 1:
             where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
             total = sum(t.numel() * t.element_size() for t in weights.values())
-            atomic_write(
-                folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=2)
-            )
+            atomic_write(folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=2))
             (folder / WEIGHTS).unlink(missing_ok=True)
         atomic_write(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 

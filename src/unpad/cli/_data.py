@@ -38,8 +38,10 @@ class Splits:
     def raw(self) -> dict[str, Any]:
         """What is to be prepared. Held-out rows are still in their place there: messages then count rows as the file does, and a
         label that only they have is known."""
-        if self.whole is not None:
-            return {"train": self.whole}
+        return self.parts() if self.whole is None else {"train": self.whole}
+
+    def parts(self) -> dict[str, Any]:
+        """The splits by themselves, for tasks that make several rows of one."""
         return {"train": self.train} | ({} if self.eval is None else {"validation": self.eval})
 
     def apart(self, prepared: Any) -> Any:
@@ -59,19 +61,18 @@ class Splits:
 
 
 def load_splits(
-    data: str,
-    data_name: str | None,
-    train_split: str,
-    eval_split: str | None,
-    eval_data: str | None,
-    seed: int,
+    data: str, data_name: str | None, train_split: str, eval_split: str | None, eval_data: str | None, seed: int
 ) -> Splits:
     """The training and the evaluation split.
 
     Without `eval_split` the evaluation split is "validation"; where there is none, a tenth of the training rows, drawn with
     `seed`, is held out, and that is said. Raises DataError for splits that do not exist and for empty ones.
     """
+    from unpad.tasks.glue import GLUE
+
     raw = _load(data, data_name)
+    if eval_split is eval_data is None and data_name in GLUE and GLUE[data_name].eval_split in raw:
+        eval_split = GLUE[data_name].eval_split
     train = _split(raw, train_split, data, data_name)
     if len(train) == 0:
         raise DataError(f"split {train_split!r} of {data!r} has no rows; there is nothing to learn from")
@@ -103,7 +104,7 @@ def load_split(data: str, data_name: str | None, split: str) -> Any:
 
 def longest_input(asked: Any, model: str, config: Any, tokenizer: Any) -> int:
     """Tokens that an input may have: what was asked for, else what model and tokenizer can hold. Raises ArgumentError."""
-    most = int(config.max_positions)
+    most = int(config.longest)
     if asked is None:
         return min(most, int(tokenizer.model_max_length))
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
@@ -111,6 +112,16 @@ def longest_input(asked: Any, model: str, config: Any, tokenizer: Any) -> int:
             f"max_length={asked!r} is outside 1..{most}, the tokens that {model} can hold; give less, or leave it out"
         )
     return asked
+
+
+def tokenizer_for(task: Any, model: str) -> Any:
+    """The model's tokenizer, which sets words apart that a task reads one by one: byte-level ones need a space before each."""
+    from unpad.text.formats import glues_words
+    from unpad.text.tokenizer import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(model)
+    spaced = task.words and glues_words(found.backend_tokenizer)
+    return AutoTokenizer.from_pretrained(model, add_prefix_space=True) if spaced else found
 
 
 @contextmanager
@@ -126,11 +137,7 @@ def naming(data: str) -> Iterator[None]:
 def slug(data: str, data_name: str | None = None) -> str:
     """A short name for a data set that can be part of a folder's name."""
     path = Path(data)
-    text = (
-        path.name.split(".")[0]
-        if os.path.exists(data) or path.is_absolute() or data.startswith(".")
-        else data
-    )
+    text = path.name.split(".")[0] if os.path.exists(data) or path.is_absolute() or data.startswith(".") else data
     return re.sub(r"[^\w.]+", "-", f"{text} {data_name or ''}").strip("-.").lower() or "data"
 
 

@@ -23,13 +23,7 @@ from unpad.errors import ArgumentError, nearest
 
 _ON, _OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _NOTHING = ("none", "null", "")
-_KINDS = {
-    float: "a number",
-    int: "a whole number",
-    bool: "true or false",
-    str: "text",
-    list: "a list of words (a,b,c)",
-}
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "text", list: "a list of words (a,b,c)"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +46,7 @@ class Option:
     @property
     def type(self) -> Any:
         """The type as jsonargparse takes it."""
-        if (
-            self.kind is str
-        ):  # null passes where it is the default, and "#" or "NULL" in a YAML file stay text
+        if self.kind is str:  # null passes where it is the default, and "#" or "NULL" in a YAML file stay text
             return str
         kind = typing.Union[str, list[str]] if self.kind is list else self.kind  # noqa: UP007
         return typing.Optional[kind] if self.optional else kind  # noqa: UP045
@@ -84,9 +76,7 @@ class Command:
     ) -> None:  # fmt: skip
         self.name, self.positional, self.aliases = name, positional, aliases
         self.options = {option.name: option for group in groups.values() for option in group}
-        self._parser = _Parser(
-            prog=f"unpad {name}", description=about, exit_on_error=False, allow_abbrev=False
-        )
+        self._parser = _Parser(prog=f"unpad {name}", description=about, exit_on_error=False, allow_abbrev=False)
         if positional:
             self._parser.add_argument(positional[0], type=str, help=positional[1])
         if with_config:
@@ -98,9 +88,7 @@ class Command:
         for title, options in groups.items():
             group = self._parser.add_argument_group(title)
             for option in options:
-                group.add_argument(
-                    f"--{option.name}", type=option.type, default=option.default, help=option.help
-                )
+                group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
         """Every option (and the positional argument) by name. `--help` prints and exits the process with 0.
@@ -119,17 +107,13 @@ class Command:
             parsed = self._parser.parse_args([*configs, *flags, *words], env=False)
         except UnicodeDecodeError:
             given = ", ".join(flag.removeprefix("--config=") for flag in configs)
-            raise ArgumentError(
-                f"unpad {self.name}: {given} is not a text file; give a YAML file of options"
-            ) from None
+            raise ArgumentError(f"unpad {self.name}: {given} is not a text file; give a YAML file of options") from None
         except jsonargparse.ArgumentError as error:
             self._explain(str(error), [flag.removeprefix("--config=") for flag in configs])
         values = {key: value for key, value in parsed.as_dict().items() if key != "config"}
         for name, _, value in (flag[2:].partition("=") for flag in flags):
             option = self.options.get(name)
-            if (
-                option is not None and option.kind is str
-            ):  # text stands as it is; of all words only "null" means none
+            if option is not None and option.kind is str:  # text stands as it is; of all words only "null" means none
                 values[name] = None if option.optional and value == "null" else value
         for name, option in self.options.items():
             if option.kind is list and isinstance(values[name], str):
@@ -162,12 +146,7 @@ class Command:
                 flags.append(token)
                 continue
             off = name.removeprefix("no_")
-            if (
-                name not in self.options
-                and off in self.options
-                and self.options[off].kind is bool
-                and not has_value
-            ):
+            if name not in self.options and off in self.options and self.options[off].kind is bool and not has_value:
                 flags.append(f"--{off}=false")
                 continue
             if name not in self.options and not (name == "config" and self.with_config):
@@ -210,22 +189,14 @@ class Command:
         if found := re.search(r'Parser key "(\w+)"', text):
             name, option = found[1], self.options.get(found[1])
             if option is None:
-                raise ArgumentError(
-                    f"{where}--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options"
-                )
+                raise ArgumentError(f"{where}--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options")
             value = re.search(r"(?:Got value|Given value): (.*)", text)
             shown = value[1].strip() if value else "what is given"
-            raise ArgumentError(
-                f"{where}{name}={shown!r} is not {option.allowed}; the default is {_default(option)}"
-            )
+            raise ArgumentError(f"{where}{name}={shown!r} is not {option.allowed}; the default is {_default(option)}")
         if "are required" in text and self.positional:
-            raise ArgumentError(
-                f"{where}{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}"
-            )
+            raise ArgumentError(f"{where}{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}")
         if configs:
-            raise ArgumentError(
-                f"{where}{', '.join(configs)} is not a YAML file of options: {_one_line(text)}"
-            )
+            raise ArgumentError(f"{where}{', '.join(configs)} is not a YAML file of options: {_one_line(text)}")
         raise ArgumentError(f"{where}{_one_line(text)}{self._see}")
 
 

@@ -12,23 +12,17 @@ def shown_metrics(record: dict[str, Any]) -> dict[str, float]:
     """Figures of an evaluation record that say how good the model is, by plain name."""
     timings = ("_runtime", "_per_second")
     keys = [key for key in record if key.startswith("eval_") and not key.endswith(timings)]
-    return {
-        key.removeprefix("eval_"): float(record[key]) for key in keys if isinstance(record[key], (int, float))
-    }
+    return {key.removeprefix("eval_"): float(record[key]) for key in keys if isinstance(record[key], (int, float))}
 
 
-def metric_table(
-    out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[str, float], title: str
-) -> None:
+def metric_table(out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[str, float], title: str) -> None:
     """A table of the final metrics, with the best value and its epoch where there were several evaluations."""
     from rich.table import Table
 
     from unpad.train.curves import best_record, series
 
     several = any(len(series(history, f"eval_{name}")[0]) > 1 for name in final)
-    table = Table(
-        title=f"on {title}" if title else None, title_justify="left", show_edge=False, pad_edge=False
-    )
+    table = Table(title=f"on {title}" if title else None, title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("metric")
     table.add_column("final", justify="right", style="bold")
     if several:
@@ -39,9 +33,7 @@ def metric_table(
         if several:
             best = best_record(history, name)
             cells += (
-                ["", ""]
-                if best is None
-                else [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"]
+                ["", ""] if best is None else [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"]
             )
         table.add_row(*cells)
     out.print(table)
@@ -57,27 +49,19 @@ def spark(out: Any, history: Sequence[Mapping[str, Any]]) -> None:
         out.print(f"loss         {values[0]:.4f} {sparkline(values, 50)} {values[-1]:.4f}", markup=False)
 
 
-def write_examples(out: Any, examples: Sequence[Mapping[str, Any]]) -> None:
-    """Example answers: the texts, the truth, the answer and its score."""
+def write_examples(out: Any, examples: Sequence[Any]) -> None:
+    """Each `unpad.tasks.Example`: its texts, the answer, and the truth where the data tell it."""
     if not examples:
         return
     out.print()
     out.print("[bold]examples[/]")
     for example in examples:
-        for place, text in enumerate(example["texts"]):
+        for place, text in enumerate(example.texts):
             out.print(f"  {' ' if place else '-'} {_short(text)}", markup=False)
-        right = example["truth"] is None or str(example["truth"]) == str(example["label"])
-        truth = "" if example["truth"] is None else f"   truth: {_plain(example['truth'])}"
-        mark = "[green]ok[/]   " if right else "[red]wrong[/]"
-        if isinstance(example["truth"], str) or example["truth"] is None:
-            out.print(f"    {mark} ", end="")
-        else:
-            out.print("    ", end="")
-        out.print(f"answer: {example['label']} ({example['score']:.3f}){truth}", markup=False)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else f"{float(value):.3f}"
+        right = example.truth in (None, example.answer) if example.right is None else example.right
+        out.print("    [green]ok[/]    " if right else "    [red]wrong[/] ", end="")
+        truth = "" if example.truth is None else f"   truth: {_short(example.truth)}"
+        out.print(f"answer: {_short(example.answer)}{truth}", markup=False)
 
 
 def _short(text: Any) -> str:

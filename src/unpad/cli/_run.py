@@ -22,18 +22,14 @@ def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
     """Raise TrainingError when `folder` holds a run or a model that would be lost or mixed up."""
     refuse_no_folder(folder)
     found = [p.name for p in checkpoints(folder)]
-    found += [
-        name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()
-    ]
+    found += [name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()]
     same = (
         folder.exists()
         and Path(options["model"]).expanduser().exists()
         and folder.samefile(Path(options["model"]).expanduser())
     )
     if same:
-        raise ArgumentError(
-            f"output_dir={str(folder)!r} is the folder of the model itself; give another --output_dir"
-        )
+        raise ArgumentError(f"output_dir={str(folder)!r} is the folder of the model itself; give another --output_dir")
     if not found or options["overwrite_output_dir"]:
         return
     steps = [int(name.removeprefix("checkpoint-")) for name in found if name.startswith("checkpoint-")]
@@ -64,9 +60,7 @@ def refuse_no_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:  # too long, a null character, no permission to look
         wrong = getattr(error, "strerror", None) or str(error)
     if wrong:
-        raise ArgumentError(
-            f"output_dir={str(folder)!r:.300} cannot be a folder ({wrong}); give another --output_dir"
-        )
+        raise ArgumentError(f"output_dir={str(folder)!r:.300} cannot be a folder ({wrong}); give another --output_dir")
 
 
 def clear_other_run(folder: Path, options: dict[str, Any]) -> None:
@@ -121,7 +115,5 @@ def say_how_to_continue(folder: Path, options: dict[str, Any], step: int) -> Non
         how = f"continue from {found[-1].name} with: {base} --resume"
     else:
         config = shlex.quote(str(folder / CONFIG))
-        how = (
-            f"before the first checkpoint; start again with: {base} --config {config} --overwrite_output_dir"
-        )
+        how = f"before the first checkpoint; start again with: {base} --config {config} --overwrite_output_dir"
     sys.stderr.write(f"\nunpad: stopped at step {step}; {how}\n".replace("; before", ", before"))

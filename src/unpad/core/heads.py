@@ -1,52 +1,151 @@
 """Heads: what reads the hidden states of the transformer and answers for a task.
 
-T packed tokens, B sequences, D width, C labels. A head is built from a `HeadSpec`, the few facts in which families differ.
+T packed tokens, B sequences, D width, C labels, V vocabulary, M tokens that are asked. A head is one chain of optional steps,
+pick - dropout - dense - activation - norm - dropout - output, built from a `HeadSpec`: the few facts in which families differ.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
-from unpad.core.layers import activation, drop
+from unpad.core.layers import Norm, RowEmbedding, activation, drop
+from unpad.core.losses import IGNORED, vocabulary_loss
 from unpad.core.noise import Noise
+from unpad.core.transformer import aligned
+
+ALIGN_ASKED = 16
+"""Rows of words that are asked, a few hundred per batch: fine enough to waste little, coarse enough for few shapes (see `aligned`)."""
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """How a family reads its hidden states for a task."""
+    """How a family reads its hidden states for a task. Dropouts are names of `ModelConfig` fields."""
 
+    reads: str = "first"
+    """"first" token of each sequence, "mean" of its tokens, what the configuration calls its `pooling`, or "each" token."""
+    drop_in: str | None = None
+    """Dropout before the dense layer."""
     dense: bool = False
-    """A dense layer with activation between the first token and the classifier (BERT calls it the pooler)."""
-    activation: str = "tanh"
-    """Activation of that dense layer."""
-    output: bool = True
-    """A classifier follows; False for the base model, whose pooled vector is its answer."""
+    """A dense layer (BERT calls it the pooler before a classifier, and the transform before the vocabulary)."""
+    activation: str | None = "tanh"
+    """Activation after the dense layer; None: that of the feed-forward layers."""
+    norm: bool = False
+    """A layer norm after the activation."""
+    drop: str | None = "classifier_dropout"
+    """Dropout before the output; `classifier_dropout` stands for `dropout` where the configuration has none."""
+    output: str | int | None = "labels"
+    """"labels": C outputs; a number: that many; "vocabulary": V, by the token embedding; None: the vector is the answer."""
 
 
-class PooledHead(nn.Module):
-    """Reads the first token of each sequence: dense + activation, dropout, classifier."""
+class Head(nn.Module):
+    """`dense`, `norm`, `classifier` (or `bias` [V] of the vocabulary), as far as the `HeadSpec` has them."""
 
     def __init__(self, spec: HeadSpec, config: ModelConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width) if spec.dense else None
-        self.activation = activation(spec.activation)
-        self.classifier = nn.Linear(config.width, config.num_labels) if spec.output else None
-        self.p = config.dropout if config.classifier_dropout is None else config.classifier_dropout
+        self.spec, D = spec, config.width
+        self.reads = {"cls": "first", "mean": "mean"}[config.pooling] if spec.reads == "pooling" else spec.reads
+        vocabulary = spec.output == "vocabulary"
+        wide = config.embedding_width or D if vocabulary else D
+        self.dense = nn.Linear(D, wide, bias=config.head_bias) if spec.dense else None
+        self.activation = activation(spec.activation or config.activation)
+        self.norm = Norm(wide, eps=config.norm_eps, bias=config.norm_bias) if spec.norm else None
+        outputs = config.num_labels if spec.output == "labels" else spec.output
+        self.classifier = nn.Linear(D, outputs) if isinstance(outputs, int) else None
+        biased = vocabulary and config.vocabulary_bias
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if biased else None
+        self.p_in, self.p = _probability(spec.drop_in, config), _probability(spec.drop, config)
 
-    def pool(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
-        """[B, D] in the order of the batch."""
-        first_BD = hidden_TD.index_select(0, batch.cu_seqlens[:-1].long())
-        return first_BD if self.dense is None else self.activation(self.dense(first_BD))
+    @property
+    def answers(self) -> bool:
+        """Whether anything is computed: a base model may have no pooler."""
+        return self.dense is not None or self.classifier is not None or self.spec.output == "vocabulary"
 
-    def forward(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
-        """[B, C] logits (or [B, D] pooled vectors for the base model) in the order of the batch."""
-        pooled_BD = self.pool(hidden_TD, batch)
-        if self.classifier is None:
-            return pooled_BD
-        noise = Noise(pooled_BD.device) if self.training else None
-        return self.classifier(drop(pooled_BD, self.p, noise)).to(torch.float32)
+    def rows(self, batch: PackedBatch) -> Tensor | None:
+        """int64 [R]: the tokens that are read; None: all. The transformer need not finish the others."""
+        if self.reads == "first":
+            return batch.cu_seqlens[:-1].long()
+        return batch.asked if self.reads == "each" else None
+
+    def pick(self, hidden_TD: Tensor, batch: PackedBatch) -> Tensor:
+        """The vectors that are read, of hidden states [T, D] or of those of `rows` alone: [B, D] in the order of the batch, [T, D],
+        or [M, D] of the tokens that are asked."""
+        if self.reads != "each":
+            return pooled(hidden_TD, batch, self.reads)
+        if batch.asked is None or hidden_TD.shape[0] == batch.asked.shape[0]:
+            return hidden_TD
+        return hidden_TD.index_select(0, batch.asked)
+
+    def forward(
+        self, hidden_TD: Tensor, batch: PackedBatch, tokens: RowEmbedding, labels_M: Tensor | None = None
+    ) -> Any:
+        """The answers in fp32: [B, C], [T, C] or [M, V], in the order of the batch. `tokens` is the token embedding.
+
+        With `labels_M` (vocabulary heads only) not the answers, but the sum and the count of their losses.
+        """
+        noise = Noise(hidden_TD.device) if self.training else None
+        x = drop(self.pick(hidden_TD, batch), self.p_in, noise)
+        rows = x.shape[0]
+        if self.spec.output == "vocabulary":
+            x = aligned(x, ALIGN_ASKED)
+        if self.dense is not None:
+            x = self.activation(self.dense(x))
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.classifier is not None:
+            return self.classifier(drop(x, self.p, noise)).to(torch.float32)
+        if labels_M is not None:
+            labels_M = F.pad(labels_M, (0, x.shape[0] - rows), value=IGNORED)
+            return vocabulary_loss(x, tokens, self.bias, labels_M)
+        if self.spec.output == "vocabulary":
+            return F.linear(x, tokens.weight, self.bias)[:rows].to(torch.float32)
+        return x
+
+
+def pooled(hidden_TD: Tensor, batch: PackedBatch, reads: str) -> Tensor:
+    """[B, D] in the order of the batch: the "first" vector of each sequence or their "mean"; [B, D] stays as it is."""
+    if hidden_TD.shape[0] == len(batch):
+        return hidden_TD
+    if reads == "first":
+        return hidden_TD.index_select(0, batch.cu_seqlens[:-1].long().to(hidden_TD.device))
+    lengths = torch.tensor(batch.lengths, device=hidden_TD.device)
+    row = torch.repeat_interleave(torch.arange(len(batch), device=hidden_TD.device), lengths)
+    total = hidden_TD.new_zeros(len(batch), hidden_TD.shape[1]).index_add(0, row, hidden_TD)
+    return total / lengths[:, None]
+
+
+def _probability(name: str | None, config: ModelConfig) -> float:
+    if name is None:
+        return 0.0
+    p = getattr(config, name)
+    return float(config.dropout if p is None else p)
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """What all families share about a head of this name."""
+
+    suffix: str
+    """Last part of its Hugging Face class names: "ForSequenceClassification"."""
+    labels: str | None
+    """What its labels belong to: "row", "token", "span" (start and end in a sequence), "choice", or None."""
+    vocabulary: bool = False
+    """Its answers are over the vocabulary: they are made only where labels ask for them, and never kept."""
+
+
+HEADS: dict[str, HeadKind] = {
+    "base": HeadKind("Model", None),
+    "sequence-classification": HeadKind("ForSequenceClassification", "row"),
+    "token-classification": HeadKind("ForTokenClassification", "token"),
+    "question-answering": HeadKind("ForQuestionAnswering", "span"),
+    "multiple-choice": HeadKind("ForMultipleChoice", "choice"),
+    "masked-lm": HeadKind("ForMaskedLM", "token", vocabulary=True),
+    "pre-training": HeadKind("ForPreTraining", "token"),
+}
+"""Every head, by name."""

@@ -36,43 +36,114 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class RowEmbedding(nn.Embedding):
-    """An embedding whose gradient touches only the rows that the batch used.
+    """An embedding that trains only the rows that the data use, and whose gradient touches only those of the batch.
 
-    A vocabulary has tens of thousands of rows and a batch uses a few hundred, yet the dense gradient is zero-filled, measured
-    and read whole in each step. With `standing_gradient()` the gradient buffer is kept between steps: a backward pass adds
-    rows into it and remembers which, `clear_gradient` zeroes just these. `weight.grad` is at all times the dense gradient that
-    PyTorch would have computed, so any optimizer works with it.
+    A vocabulary has tens of thousands of rows, a data set uses some of them and a batch a few hundred. While it is being
+    trained by rows (`train_rows`), the rows in use stand in a table of their own, `trained` [U, D]: the optimizer neither reads
+    nor keeps moments of the others, whose gradient is always 0. Its gradient buffer is kept between steps: a backward pass
+    adds rows into it and remembers which, `clear_gradient` zeroes just these; it is at all times the dense gradient
+    that PyTorch would have computed. In evaluation mode `weight` is the truth, in training mode `trained` is.
     """
+
+    whole = False
+    """The table also reads out the vocabulary: its gradient touches every row, so that only the buffer is kept."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__(rows, width)
-        self._standing = False
+        self._trained: list[Tensor] = []  # a list, so that it is no parameter of the module
+        self._used: Tensor | None = None
+        self._place: Tensor | None = None
         self.touched: list[Tensor] = []
+        self._spare: Tensor | None = None
+        self.register_state_dict_pre_hook(_write_back)
 
-    def standing_gradient(self, on: bool = True) -> None:
-        """Switch the standing buffer on (one process, plain optimizer) or off (wrappers that hook gradients)."""
-        self._standing = on
-        self.touched = []
-        if not on:
-            self.weight.grad = None
+    @property
+    def trained(self) -> Tensor:
+        """The table that an optimizer trains: [U, D] while rows are trained apart, else `weight`."""
+        return self._trained[0] if self._trained else self.weight
+
+    def train_rows(self, used: Tensor | None = None) -> None:
+        """Keep the gradient by rows (one process, plain optimizer). `used` int64 [U]: the only ids that training will ask for;
+        their rows are then trained apart, which is exact where the optimizer leaves rows without gradient alone."""
+        self.release()
+        if used is None or self.whole:
+            self._trained = [self.weight]
+            return
+        self._used = used
+        self._place = torch.full((self.num_embeddings,), -1, dtype=torch.int64, device=used.device)
+        self._place[used] = torch.arange(len(used), device=used.device)
+        self._trained = [nn.Parameter(self.weight.detach().index_select(0, used))]
+
+    def release(self) -> None:
+        """Back to a plain embedding."""
+        self.write_back()
+        self._trained, self._used, self._place, self.touched = [], None, None, []
+        self._spare = None
+        self.weight.grad = None
+
+    def write_back(self) -> None:
+        """Bring `weight` up to date in training mode."""
+        if self._used is not None and self.training:
+            with torch.no_grad():
+                self.weight.index_copy_(0, self._used, self.trained)
+
+    def train(self, mode: bool = True) -> RowEmbedding:
+        """Switch between the two truths."""
+        if self._used is not None and mode != self.training:
+            self.write_back()
+            if mode:
+                with torch.no_grad():
+                    torch.index_select(self.weight, 0, self._used, out=self.trained.data)
+        super().train(mode)
+        return self
 
     def forward(self, ids_T: Tensor) -> Tensor:
-        if self._standing and self.weight.requires_grad and torch.is_grad_enabled():
-            return _RowLookup.apply(self.weight, ids_T, self)
-        return F.embedding(ids_T, self.weight)
+        apart = self._place is not None and self.training
+        if apart:
+            ids_T = self._place.index_select(0, ids_T)  # type: ignore[union-attr]
+        table = self.trained if apart else self.weight
+        if table is self.trained and self._trained and table.requires_grad and torch.is_grad_enabled():
+            return _RowLookup.apply(table, ids_T, self)
+        return F.embedding(ids_T, table)
+
+    def add_product(self, a_VM: Tensor, b_ME: Tensor, scratch_VE: Tensor) -> Tensor | None:
+        """Add a_VM @ b_ME to the gradient of the whole table: in place while it is trained by rows, else as the result.
+
+        `scratch_VE` may be overwritten where it is not in the dtype of the table.
+        """
+        if not self._trained:
+            return (a_VM @ b_ME).to(self.weight.dtype)
+        grad, fits = self.weight.grad, a_VM.dtype == self.weight.dtype
+        if grad is not None:
+            grad.addmm_(a_VM, b_ME) if fits else grad.add_(torch.mm(a_VM, b_ME, out=scratch_VE))
+            return None
+        grad = torch.empty_like(self.weight) if self._spare is None else self._spare
+        torch.mm(a_VM, b_ME, out=grad if fits else scratch_VE)
+        if not fits:
+            grad.copy_(scratch_VE)
+        self.weight.grad, self._spare = grad, None
+        return None
 
     def clear_gradient(self) -> None:
-        """Zero the rows that were touched since the last call."""
-        if self.weight.grad is not None:
+        """Forget the gradient: zero the rows that were touched since the last call, or put the whole buffer aside."""
+        if self.whole:
+            self._spare, self.weight.grad = self.weight.grad, None
+        elif self.trained.grad is not None:
             for rows in self.touched:
-                self.weight.grad.index_fill_(0, rows, 0)
+                self.trained.grad.index_fill_(0, rows, 0)
         self.touched = []
 
     def touched_gradient(self) -> Tensor | None:
         """The gradient rows that can differ from zero, [rows, D], for norms; None when there is no gradient."""
-        if self.weight.grad is None or not self.touched:
+        if self.whole:
+            return self.weight.grad
+        if self.trained.grad is None or not self.touched:
             return None
-        return self.weight.grad.index_select(0, torch.unique(torch.cat(self.touched)))
+        return self.trained.grad.index_select(0, torch.unique(torch.cat(self.touched)))
+
+
+def _write_back(module: RowEmbedding, *_: Any) -> None:
+    module.write_back()
 
 
 class _RowLookup(torch.autograd.Function):
@@ -84,9 +155,9 @@ class _RowLookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
         layer, ids = ctx.layer, ctx.ids
-        if layer.weight.grad is None:
-            layer.weight.grad = torch.zeros_like(layer.weight)
-        layer.weight.grad.index_add_(0, ids, grads[0])
+        if layer.trained.grad is None:
+            layer.trained.grad = torch.zeros_like(layer.trained)
+        layer.trained.grad.index_add_(0, ids, grads[0])
         layer.touched.append(ids)
         return None, None, None
 
@@ -102,22 +173,14 @@ class Norm(nn.LayerNorm):
     ) -> Tensor:
         mask = noise.mask(x_TD.shape, p, self.weight) if noise is not None and p > 0 else None
         if residual_TD is None and mask is None:
-            return F.layer_norm(
-                x_TD.to(self.weight.dtype), self.normalized_shape, self.weight, self.bias, self.eps
-            )
+            return F.layer_norm(x_TD.to(self.weight.dtype), self.normalized_shape, self.weight, self.bias, self.eps)
         return _DropAddNorm.apply(x_TD, residual_TD, mask, self.weight, self.bias, self.eps)
 
 
 class _DropAddNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        weight: Tensor,
-        bias: Tensor,
-        eps: float,
+        ctx: Any, x: Tensor, residual: Tensor | None, mask: Tensor | None, weight: Tensor, bias: Tensor, eps: float
     ) -> Tensor:
         ctx.dtype = x.dtype
         x = x.to(weight.dtype)

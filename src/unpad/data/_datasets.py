@@ -35,9 +35,7 @@ def from_disk(folder: str) -> DatasetDict:
     try:
         found = load_from_disk(folder)
     except Exception as error:
-        raise DataError(
-            f"the saved data set {full} cannot be read ({one_line(error)}); save it again."
-        ) from None
+        raise DataError(f"the saved data set {full} cannot be read ({one_line(error)}); save it again.") from None
     dataset = found if isinstance(found, DatasetDict) else DatasetDict({str(found.split or "train"): found})
     for split, part in dataset.items():
         if len(part) == 0:

@@ -19,8 +19,11 @@ FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".nd
            ".parquet": "parquet", ".txt": "text"}  # fmt: skip
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 ALLOWED = f"{', '.join(FORMATS)} (also with {', '.join(COMPRESSIONS)})"
-SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation",
+_OF_MNLI = (f"{split}_{kind}" for split in ("validation", "test") for kind in ("matched", "mismatched"))
+SPLIT_NAMES = {**{name: name for name in _OF_MNLI}, "train": "train", "training": "train", "validation": "validation", "valid": "validation",
                "val": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+NAMES_FILE = "labels.json"
+"""Beside other files of a folder it holds the names of the numbers in their label columns, not rows."""
 _SPLIT_IN_NAME = re.compile(rf"(?:^|[-_. ])({'|'.join(SPLIT_NAMES)})(?=$|[-_. ])", re.IGNORECASE)
 _SIDE_FILES = re.compile(
     r"[._].*|(dataset_infos?|dataset_dict|state)\.json|(readme|license|licence|notice)\b.*", re.IGNORECASE
@@ -53,9 +56,7 @@ def missing(file: str) -> DataError:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     if folder != os.path.dirname(full):
-        return DataError(
-            f"{full} does not exist, nor does its folder, only {folder} is there; correct the path."
-        )
+        return DataError(f"{full} does not exist, nor does its folder, only {folder} is there; correct the path.")
     here = sorted(os.listdir(folder))
     files = [n for n in here if ending(n) or os.path.isdir(os.path.join(folder, n))]
     hint = nearest(os.path.basename(full), here)
@@ -66,10 +67,7 @@ def missing(file: str) -> DataError:
 def by_split(data_files: Any, folder: str = "") -> dict[str, list[str]]:
     """`data_files` as lists by split; one file or list of them is `train`. Relative names are taken from `folder`."""
     named = data_files if isinstance(data_files, Mapping) else {"train": data_files}
-    lists = {
-        str(split): list(value) if isinstance(value, (list, tuple)) else [value]
-        for split, value in named.items()
-    }
+    lists = {str(split): list(value) if isinstance(value, (list, tuple)) else [value] for split, value in named.items()}
     return {split: [_under(folder, os.fspath(one)) for one in files] for split, files in lists.items()}
 
 
@@ -107,6 +105,7 @@ def plan_folder(folder: str, name: str | None) -> dict[str, list[str]]:
     full, root = os.path.abspath(folder), Path(folder)
     found = [f for pattern in ("*", "*/*") for f in sorted(root.glob(pattern)) if f.is_file()]
     files = [f for f in found if ending(f.name) and not _SIDE_FILES.fullmatch(f.name)]
+    files = [f for f in files if f.name != NAMES_FILE] or files
     if name is not None:
         files = [f for f in files if re.match(re.escape(name) + r"($|[-_. ])", f.name)]
         if not files:
@@ -118,6 +117,7 @@ def plan_folder(folder: str, name: str | None) -> dict[str, list[str]]:
         raise DataError(f"{full} holds no data files; it needs files such as train.csv, ending in {ALLOWED}.")
 
     plan: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
+    plan |= {split: [] for split in SPLIT_NAMES.values() if split not in plan}
     rest: list[Path] = []
     for file in files:
         parts = file.relative_to(root).parts

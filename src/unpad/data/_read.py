@@ -32,9 +32,7 @@ def formats_of(files: Iterable[str], builder: str | None) -> dict[str, str]:
     kinds = {}
     for file in files:
         if builder is None and not ending(file):
-            raise DataError(
-                f"{os.path.abspath(file)} has an ending that is not known; allowed are {ALLOWED}."
-            )
+            raise DataError(f"{os.path.abspath(file)} has an ending that is not known; allowed are {ALLOWED}.")
         if os.path.getsize(file) == 0:
             raise _nothing_in(file, "is empty (0 bytes)")
         kinds[file] = builder or FORMATS[ending(file)]
@@ -135,9 +133,7 @@ def _utf8(file: str, encoding: str | None) -> bytes:
     try:
         raw = raw.decode(encoding).encode() if encoding else raw
     except LookupError:
-        raise ArgumentError(
-            f"encoding={encoding!r} is not known; write for instance 'utf-8' or 'latin-1'."
-        ) from None
+        raise ArgumentError(f"encoding={encoding!r} is not known; write for instance 'utf-8' or 'latin-1'.") from None
     raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw or raw.isspace():
         raise _nothing_in(file, "is empty (blank lines only)")
@@ -195,10 +191,7 @@ def _csv(
                 block_size=max(1 << 20, min(len(raw) + 1, 1 << 30)),
             ),
             parse_options=pc.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=True,
-                invalid_row_handler=refuse,
-                ignore_empty_lines=True,
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse, ignore_empty_lines=True
             ),
             convert_options=pc.ConvertOptions(
                 null_values=[""],
@@ -270,6 +263,10 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
         only = next(iter(data))
         say_once(f"rows of {full} are taken from its only field {only!r}")
         data = data[only]
+    elif isinstance(data, dict) and is_rows(data.get("data")):
+        data = data["data"] if all("paragraphs" in row for row in data["data"]) else data
+    if is_rows(data) and "paragraphs" in data[0]:
+        data = _questions(full, data)
     if isinstance(data, dict):
         lengths = {len(value) if isinstance(value, list) else None for value in data.values()}
         if len(lengths) <= 1 and None not in lengths:
@@ -281,15 +278,28 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
             )
         data = [data]  # a single row of JSON Lines
     if not isinstance(data, list):
-        raise DataError(
-            f"{full} holds a single {type(data).__name__}; expected a list of objects or one per line."
-        )
+        raise DataError(f"{full} holds a single {type(data).__name__}; expected a list of objects or one per line.")
     bad = next((i for i, row in enumerate(data) if not isinstance(row, dict)), None)
     if bad is not None:
         raise DataError(
             f"{full}, row {bad}: {short(data[bad])} is not an object; every row needs names for its values."
         )
     return _from_rows(full, data)
+
+
+def _questions(full: str, articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The nested articles, paragraphs and questions of SQuAD as one row per question."""
+    try:
+        return [
+            {"id": asked.get("id"), "title": article.get("title"), "context": paragraph["context"], "question": asked["question"],
+             "answers": {name: [answer[name] for answer in asked.get("answers", [])] for name in ("text", "answer_start")}}
+            for article in articles for paragraph in article["paragraphs"] for asked in paragraph["qas"]
+        ]  # fmt: skip
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{full} looks like SQuAD but is built otherwise ({one_line(error)}); its articles hold paragraphs, these a context and "
+            "qas, and these an id, a question and answers of text and answer_start."
+        ) from None
 
 
 def _is_object(line: bytes) -> bool:
@@ -336,9 +346,7 @@ def _json_lines(full: str, raw: bytes) -> pa.Table:
     def parse(schema: pa.Schema | None) -> pa.Table:
         return pj.read_json(
             io.BytesIO(raw),
-            read_options=pj.ReadOptions(
-                use_threads=True, block_size=max(16 << 20, min(len(raw), 1 << 30) // 8)
-            ),
+            read_options=pj.ReadOptions(use_threads=True, block_size=max(16 << 20, min(len(raw), 1 << 30) // 8)),
             parse_options=pj.ParseOptions(explicit_schema=schema, newlines_in_values=False),
         )
 
@@ -392,9 +400,7 @@ def _parquet(file: str, columns: list[str] | None = None) -> pa.Table:
         unknown = next((c for c in columns or [] if c not in names), None)
         if unknown is not None:
             full = os.path.abspath(file)
-            raise DataError(
-                f"{full} has no column {unknown!r}{nearest(unknown, names)}; it has: {listing(names)}."
-            )
+            raise DataError(f"{full} has no column {unknown!r}{nearest(unknown, names)}; it has: {listing(names)}.")
         return parquet.read(columns=columns)
 
 

@@ -7,13 +7,14 @@ said once. B features, S tokens of the longest, C labels of a feature.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
 from unpad.batch import PackedBatch, pack
-from unpad.data.tokens import LABEL_FIELDS, TOKEN_FIELDS
+from unpad.data.masking import hashed, mask_rows, mask_tokens
+from unpad.data.tokens import IGNORED_LABEL, LABEL_FIELDS, TOKEN_FIELDS
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say_once
 
@@ -79,20 +80,7 @@ class DataCollatorWithPadding:
         if target is not None and labels is not None:
             _refuse_none(target, labels)
             columns["labels"] = labels
-        # A transformers tokenizer would advise against `pad`, the very method that is needed here.
-        advice: dict[str, bool] = getattr(self.tokenizer, "deprecation_warnings", {})
-        before = advice.get("Asking-to-pad-a-fast-tokenizer", False)
-        advice["Asking-to-pad-a-fast-tokenizer"] = True
-        try:
-            return self.tokenizer.pad(
-                {name: _lists(values) for name, values in columns.items()},
-                padding=self.padding,
-                max_length=self.max_length,
-                pad_to_multiple_of=self.pad_to_multiple_of,
-                return_tensors=self.return_tensors,
-            )
-        finally:
-            advice["Asking-to-pad-a-fast-tokenizer"] = before
+        return _pad(self, columns, self.padding, self.max_length)
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features as a packed batch: the same tokens, segments and labels, and no padding."""
@@ -118,26 +106,9 @@ class PackingCollator:
 
     def __call__(self, features: Features) -> PackedBatch:
         columns = _columns(features)
-        _need_tokens(columns)
-        ids = [_row(i, "input_ids", v) for i, v in enumerate(columns["input_ids"])]
         name = _target(columns)
-        per_token = {
-            "token_type_ids": columns.get("token_type_ids"),
-            "labels": None,
-            "attention_mask": columns.get("attention_mask"),
-        }
-        if name is not None and self.token_labels:
-            per_token["labels"] = columns[name]
-        rows: dict[str, list[np.ndarray]] = {}
-        for column, values in per_token.items():
-            if values is None or values[0] is None:
-                continue
-            rows[column] = [_row(i, column, v) for i, v in enumerate(values)]
-            for i, (row, tokens) in enumerate(zip(rows[column], ids, strict=True)):
-                if len(row) != len(tokens):
-                    raise DataError(
-                        f"feature {i} of the batch has {len(tokens)} input_ids but {len(row)} {column}: each token needs exactly one"
-                    )
+        rows = _token_rows(columns, TOKEN_FIELDS, name if self.token_labels else None)
+        ids = rows.pop("input_ids")
         masks = rows.pop("attention_mask", None)
         if masks is not None and not all(m.all() for m in masks):
             ids = [row[m != 0] for row, m in zip(ids, masks, strict=True)]
@@ -156,39 +127,281 @@ class PackingCollator:
         return pack(ids, token_type_ids=types, labels=labels, token_labels=rows.get("labels"))
 
 
+@dataclass
+class DataCollatorForTokenClassification:
+    """Pads features that have one label per token: `input_ids`, `attention_mask`, ... and `labels`, all [B, S].
+
+    Fields are those of `DataCollatorWithPadding`. `pack` gives the same without padding. Raises DataError for a feature that
+    does not have one label per token.
+    """
+
+    tokenizer: Any
+    padding: bool | str = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = IGNORED_LABEL
+    """Label of padding; no loss counts -100."""
+    return_tensors: str = "pt"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns that the collator uses; others are left out."""
+        return TOKEN_FIELDS + LABEL_FIELDS
+
+    def __call__(self, features: Features) -> Any:
+        columns = _columns(features)
+        rows = _token_rows(columns, TOKEN_FIELDS, _target(columns))
+        labels = rows.pop("labels", None)
+        batch = _pad(self, rows, self.padding, self.max_length)
+        return batch if labels is None else _with_labels(batch, self, labels, self.label_pad_token_id)
+
+    def pack(self, features: Features) -> PackedBatch:
+        """The same features as a packed batch with one label per token, and no padding."""
+        return PackingCollator(token_labels=True)(features)
+
+
+@dataclass
+class DataCollatorForLanguageModeling:
+    """Hides a share of the tokens and asks for them: `labels` are the original ids where a token was chosen, else -100.
+
+    Special tokens (by the column `special_tokens_mask`, else all that the tokenizer names) are never chosen. With mlm=False
+    nothing is hidden and `labels` are the ids, -100 on padding. `pack` gives the same without padding; `mask` does it to a
+    packed batch. Other fields are those of `DataCollatorWithPadding`.
+    """
+
+    tokenizer: Any
+    mlm: bool = True
+    """Hide tokens; False for models that predict the next token."""
+    mlm_probability: float = 0.15
+    """Share of the tokens that are chosen."""
+    mask_replace_prob: float = 0.8
+    """Share of the chosen tokens that become the mask token."""
+    random_replace_prob: float = 0.1
+    """Share of the chosen tokens that become any token but special ones; the rest stay."""
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+    seed: int | None = None
+    """Makes the mask of a row a function of this and its tokens (for evaluation sets); None: new ones from PyTorch's generator."""
+
+    whole_words: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        shares = (self.mlm_probability, self.mask_replace_prob, self.random_replace_prob)
+        if min(shares) < 0 or max(shares[0], shares[1] + shares[2]) > 1:
+            raise ArgumentError(
+                f"mlm_probability, mask_replace_prob, random_replace_prob are {listing(shares)}: allowed are shares of 0 to 1, the last two at most 1 together"
+            )
+        if self.mlm and self.tokenizer.mask_token_id is None:
+            raise ArgumentError("the tokenizer has no mask token: use that of a masked model, or mlm=False")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns that the collator uses; others, labels among them, are left out."""
+        return (*TOKEN_FIELDS, "special_tokens_mask", *(["word_ids"] if self.whole_words else []))
+
+    def __call__(self, features: Features) -> Any:
+        rows = self._hide(_token_rows(_columns(features), self.fields))
+        labels = rows.pop("labels")
+        return _with_labels(_pad(self, rows), self, labels, IGNORED_LABEL)
+
+    def pack(self, features: Features) -> PackedBatch:
+        """The same features, masked in the same way, as a packed batch without padding."""
+        return PackingCollator(token_labels=True)(self._hide(_token_rows(_columns(features), self.fields)))
+
+    def mask(self, batch: PackedBatch, *, seed: int, epoch: int | None = None) -> PackedBatch:
+        """A packed batch on the CPU with hidden tokens, `labels` [T] and `asked`, whole words by `batch.words`.
+
+        Each token's fate is a function of (seed, epoch, row in `sample_ids`, position): it depends neither on the batch nor on any
+        state. `epoch` is None for evaluation, always the same masks; a `seed` of the collator's own fixes those of all epochs.
+        """
+        import torch
+
+        ids, ordinal = batch.input_ids.numpy(), np.repeat(np.arange(len(batch)), batch.lengths)
+        if not self.mlm:
+            return replace(batch, labels=batch.input_ids, words=None)
+        if self.whole_words and batch.words is None:
+            raise _no_words()
+        seed, epoch = (seed, epoch) if self.seed is None else (self.seed, None)
+        rows = np.array(batch.sample_ids or batch.order)[ordinal]
+        uniform = hashed(seed, epoch, rows, batch.position_ids.numpy())
+        words = batch.words.numpy() if self.whole_words and batch.words is not None else None
+        maskable = ~np.isin(ids, self.tokenizer.all_special_ids)
+        ids, labels = mask_tokens(ids, maskable, uniform=uniform, words=words, rows=ordinal, **self._how())
+        asked = torch.from_numpy(np.flatnonzero(labels != IGNORED_LABEL))
+        return replace(batch, input_ids=torch.from_numpy(ids), labels=torch.from_numpy(labels), asked=asked, words=None)
+
+    def _how(self) -> dict[str, Any]:
+        """The arguments of `mask_tokens` that are the same for all tokens."""
+        tokenizer = self.tokenizer
+        return {
+            "probability": self.mlm_probability, "mask_share": self.mask_replace_prob, "random_share": self.random_replace_prob,
+            "mask_id": tokenizer.mask_token_id, "vocab_size": len(tokenizer), "special_ids": tokenizer.all_special_ids,
+        }  # fmt: skip
+
+    def _hide(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """The token columns `rows` with hidden tokens and `labels`."""
+        ids, masks = rows["input_ids"], rows.get("attention_mask")
+        special, words = rows.pop("special_tokens_mask", None), rows.pop("word_ids", None)
+        real = [np.ones(len(row), dtype=bool) for row in ids] if masks is None else [m != 0 for m in masks]
+        if not self.mlm:
+            rows["labels"] = [np.where(r, row, IGNORED_LABEL) for r, row in zip(real, ids, strict=True)]
+            return rows
+        if self.whole_words and words is None:
+            raise _no_words()
+        special = special or [np.isin(row, self.tokenizer.all_special_ids) for row in ids]
+        rows["input_ids"], rows["labels"] = mask_rows(
+            ids, [r & (s == 0) for r, s in zip(real, special, strict=True)], words if self.whole_words else None,
+            self.seed, **self._how(),
+        )  # fmt: skip
+        return rows
+
+
+@dataclass
+class DataCollatorForWholeWordMask(DataCollatorForLanguageModeling):
+    """The same with the tokens of a word chosen together, by the column `word_ids` (of any tokenizer; None on special tokens)."""
+
+    whole_words: ClassVar[bool] = True
+
+
+@dataclass
+class DataCollatorForMultipleChoice:
+    """Pads features whose token columns hold one list per choice: `input_ids`, `attention_mask`, ... [B, choices, S] and `labels` [B].
+
+    `pack` gives the same without padding. Fields are those of `DataCollatorWithPadding`. Raises DataError for features that are not
+    tokenized per choice or have unequal numbers of choices.
+    """
+
+    tokenizer: Any
+    padding: bool | str = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns that the collator uses; others are left out."""
+        return TOKEN_FIELDS + LABEL_FIELDS
+
+    def __call__(self, features: Features) -> Any:
+        columns, labels, choices = self._flat(features)
+        batch = _pad(self, _token_rows(columns, TOKEN_FIELDS), self.padding, self.max_length)
+        for name in list(batch):
+            batch[name] = batch[name].reshape(-1, choices, batch[name].shape[-1])
+        if labels is not None:
+            batch["labels"] = _stack("labels", list(labels), self.return_tensors)
+        return batch
+
+    def pack(self, features: Features) -> PackedBatch:
+        """The same features as a packed batch: one sequence per choice, one label per feature."""
+        import torch
+
+        columns, labels, choices = self._flat(features)
+        found = None if labels is None else torch.from_numpy(labels)
+        return replace(PackingCollator()(columns), labels=found, choices=choices)
+
+    def _flat(self, features: Features) -> tuple[dict[str, list[Any]], np.ndarray | None, int]:
+        """(Token columns with one row per choice, labels [B], choices)."""
+        columns = _columns(features)
+        _need_tokens(columns)
+        name, ids = _target(columns), columns["input_ids"]
+        choices = len(ids[0])
+        odd = next((i for i, row in enumerate(ids) if len(row) != choices or np.ndim([*row, 0][0]) != 1), None)
+        if odd is not None:
+            raise DataError(
+                f"feature {odd} of the batch has no list of {choices} token lists in input_ids: tokenize each choice by itself, "
+                "and give all features as many choices"
+            )
+        tokens = {n: v for n, v in columns.items() if n in TOKEN_FIELDS and v[0] is not None}
+        flat = {n: [one for row in rows for one in row] for n, rows in tokens.items()}
+        return flat, None if name is None else _label_array(name, columns[name]), choices
+
+
+def _no_words() -> DataError:
+    return DataError(
+        "there is no column 'word_ids', which tells whole words: while tokenizing, add "
+        "tokens['word_ids'] = [tokens.word_ids(i) for i in range(len(tokens['input_ids']))]"
+    )
+
+
 def _columns(features: Features) -> dict[str, list[Any]]:
     """Columns as lists of one value per feature, from either form of features."""
     if isinstance(features, Mapping):
         columns = {name: list(values) for name, values in features.items()}
         sizes = {name: len(values) for name, values in columns.items()}
-        if not sizes or min(sizes.values()) == 0:
-            raise DataError("a batch needs at least one feature, this one has none")
         if len(set(sizes.values())) > 1:
-            raise DataError(
-                f"the columns of the batch have different numbers of rows: {listing(f'{n}: {s}' for n, s in sizes.items())}"
-            )
-        return columns
-    if not isinstance(features, Sequence) or isinstance(features, str):
-        raise DataError(
-            f"a batch is a list of features, not a {type(features).__name__}; give rows of a tokenized data set"
-        )
-    bad = next(
-        (i for i, f in enumerate(features) if not isinstance(f, Mapping) and not hasattr(f, "__dict__")), None
-    )
-    if bad is not None:
-        raise DataError(
-            f"feature {bad} of the batch is {features[bad]!r:.40} ({type(features[bad]).__name__}), not a dictionary; give rows of a tokenized data set"
-        )
-    rows = [f if isinstance(f, Mapping) else vars(f) for f in features]
-    if not rows:
+            counts = listing(f"{n}: {s}" for n, s in sizes.items())
+            raise DataError(f"the columns of the batch have different numbers of rows: {counts}")
+    else:
+        if not isinstance(features, Sequence) or isinstance(features, str):
+            kind = type(features).__name__
+            raise DataError(f"a batch is a list of features, not a {kind}; give rows of a tokenized data set")
+        rows: list[Any] = [f if isinstance(f, Mapping) else getattr(f, "__dict__", None) for f in features]
+        for i, row in enumerate(rows):
+            if row is None:
+                raise DataError(
+                    f"feature {i} of the batch is {features[i]!r:.40} ({type(features[i]).__name__}), not a dictionary; give rows of a tokenized data set"
+                )
+            if row.keys() != rows[0].keys():
+                odd = sorted(map(str, row.keys() ^ rows[0].keys()))
+                raise DataError(
+                    f"feature {i} of the batch and feature 0 differ in the columns {listing(odd)}: give all features the same ones"
+                )
+        columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+    if not any(columns.values()):
         raise DataError("a batch needs at least one feature, this one has none")
-    for i, row in enumerate(rows):
-        if row.keys() != rows[0].keys():
-            odd = sorted(map(str, row.keys() ^ rows[0].keys()))
-            raise DataError(
-                f"feature {i} of the batch and feature 0 differ in the columns {listing(odd)}: give all features the same ones"
-            )
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return columns
+
+
+def _token_rows(
+    columns: Mapping[str, Any], fields: Sequence[str], labels: str | None = None
+) -> dict[str, list[np.ndarray]]:
+    """The columns `fields` that are there, and `labels` as "labels", as arrays of one whole number per token.
+
+    Which other columns there are is said once.
+    """
+    _need_tokens(columns)
+    left = [n for n in columns if n not in fields and n not in LABEL_FIELDS]
+    if left:
+        say_once(f"columns that are left out of batches: {listing(left)}")
+    found = {n: columns[n] for n in fields if n in columns} | ({"labels": columns[labels]} if labels else {})
+    found = {n: c for n, c in found.items() if n == "input_ids" or c[0] is not None}
+    rows = {n: [_row(i, n, v) for i, v in enumerate(c)] for n, c in found.items()}
+    for name, column in rows.items():
+        for i, (row, tokens) in enumerate(zip(column, rows["input_ids"], strict=True)):
+            if len(row) != len(tokens):
+                raise DataError(
+                    f"feature {i} of the batch has {len(tokens)} input_ids but {len(row)} {name}: each token needs exactly one"
+                )
+    return rows
+
+
+def _pad(
+    collator: Any, columns: dict[str, list[Any]], padding: bool | str = True, max_length: int | None = None
+) -> Any:
+    """`tokenizer.pad` of the columns, with the collator's `pad_to_multiple_of` and `return_tensors`."""
+    # A transformers tokenizer would advise against `pad`, the very method that is needed here.
+    advice: dict[str, bool] = getattr(collator.tokenizer, "deprecation_warnings", {})
+    before = advice.get("Asking-to-pad-a-fast-tokenizer", False)
+    advice["Asking-to-pad-a-fast-tokenizer"] = True
+    try:
+        return collator.tokenizer.pad(
+            {name: _lists(values) for name, values in columns.items()},
+            padding=padding,
+            max_length=max_length,
+            pad_to_multiple_of=collator.pad_to_multiple_of,
+            return_tensors=collator.return_tensors,
+        )
+    finally:
+        advice["Asking-to-pad-a-fast-tokenizer"] = before
+
+
+def _with_labels(batch: Any, collator: Any, rows: list[np.ndarray], fill: int) -> Any:
+    """Put `labels` [B, S] int64 into a padded batch, on the side where its tokens are."""
+    labels = np.full(tuple(batch["input_ids"].shape), fill, dtype=np.int64)
+    for target, row in zip(labels, rows, strict=True):
+        target[slice(-len(row), None) if collator.tokenizer.padding_side == "left" else slice(len(row))] = row
+    batch["labels"] = _stack("labels", labels, collator.return_tensors)
+    return batch
 
 
 def _need_tokens(columns: Mapping[str, Any]) -> None:
@@ -218,15 +431,11 @@ def _target(columns: Mapping[str, Any]) -> str | None:
 def _refuse_none(name: str, values: Sequence[Any]) -> None:
     missing = next((i for i, v in enumerate(values) if v is None), None)
     if missing is not None:
-        raise DataError(
-            f"feature {missing} of the batch has no label ({name!r} is None): give it one, or leave it out"
-        )
+        raise DataError(f"feature {missing} of the batch has no label ({name!r} is None): give it one, or leave it out")
 
 
 def _refuse_text(name: str, values: Sequence[Any]) -> NoReturn:
-    raise DataError(
-        f"{name!r} holds text ({values[0]!r}): number the classes, dataset.class_encode_column({name!r})"
-    )
+    raise DataError(f"{name!r} holds text ({values[0]!r}): number the classes, dataset.class_encode_column({name!r})")
 
 
 def _is_text(value: Any) -> bool:
@@ -245,7 +454,9 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _row(i: int, name: str, value: Any) -> np.ndarray:
-    """One feature's list of whole numbers as a 1-D array."""
+    """One feature's list of whole numbers as a 1-D array; None among word numbers becomes -1."""
+    if name == "word_ids":
+        value = [-1 if word is None else word for word in value]
     row = _array(value)
     if row.ndim != 1 or (row.dtype.kind not in "iub" and row.size):
         kind = f"{row.dtype} of shape {list(row.shape)}"
@@ -274,7 +485,7 @@ def _label_array(name: str, values: Sequence[Any]) -> np.ndarray:
 
 
 def _stack(
-    name: str, values: Sequence[Any], return_tensors: str, narrow: bool = False
+    name: str, values: Sequence[Any] | np.ndarray, return_tensors: str, narrow: bool = False
 ) -> np.ndarray | Tensor:
     """Rows of equal shape as one array or tensor; decimal Python numbers (and with `narrow` all) become float32."""
     if return_tensors == "pt" and hasattr(values[0], "detach"):
@@ -282,9 +493,7 @@ def _stack(
 
         if len({v.shape for v in values}) == 1:
             stacked = torch.stack(list(values))
-            if narrow:
-                return stacked.float() if stacked.is_floating_point() else stacked.long()
-            return stacked
+            return stacked.to(torch.float32 if stacked.is_floating_point() else torch.int64) if narrow else stacked
     plain = not isinstance(values[0], (np.ndarray, np.generic))
     rows = [_array(v) for v in values]
     if any(row.shape != rows[0].shape or row.dtype == object for row in rows):
@@ -293,12 +502,10 @@ def _stack(
             f"column {name!r} has rows of different lengths ({sizes}): use DataCollatorWithPadding(tokenizer), or tokenize with padding='max_length'"
         )
     array = np.stack(rows)
-    if array.dtype == np.float64 and (narrow or plain) and return_tensors == "pt":
+    if array.dtype == np.float64 and plain and return_tensors == "pt":
         array = array.astype(np.float32)
-    if narrow and array.dtype.kind in "iub":
-        array = array.astype(np.int64)
-    if narrow and array.dtype.kind == "f":
-        array = array.astype(np.float32)
+    if narrow:
+        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
     if return_tensors == "np":
         return array
     import torch

@@ -1,10 +1,11 @@
 """`helpdesk`: the bundled data set, synthetic support tickets made by a seeded grammar (no file, no download).
 
-Two configurations: `tickets` (topic, named entities, subject line, question with its answer span) and `pairs` (is the
-second message a duplicate of the first?). How it is kept from being trivial: a quarter of the phrasings and of the
-names never occur in train, tickets mention other topics in passing, and pairs that differ in one decisive word, product
-or version look more alike than true duplicates in other words. About 4 percent of the tickets report two problems
-at once and carry the label of one: honest noise.
+Configurations: `tickets` (topic, named entities, subject line, question with its answer span), `pairs` (is the second
+message a duplicate of the first?), `entities` (the words of the tickets and their entity tags alone) and `questions`
+(the same of their questions, as SQuAD has them). How it is kept from being trivial: a quarter of the phrasings and of
+the names never occur in train, tickets mention other topics in passing, and pairs that differ in one decisive word,
+product or version look more alike than true duplicates in other words. About 4 percent of the tickets report two
+problems at once and carry the label of one: honest noise.
 
 Bits are stable on every platform and Python version, because all randomness comes from `random.Random(seed).random()`.
 """
@@ -48,7 +49,7 @@ TICKET_SIZES = {"train": 1200, "validation": 200, "test": 200}
 PAIR_SIZES = {"train": 1600, "validation": 300, "test": 300}
 PAIR_LABELS = ["different", "duplicate"]
 NER_TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-PRODUCT", "I-PRODUCT"]
-CONFIGS = ("tickets", "pairs")
+CONFIGS = ("tickets", "pairs", "entities", "questions")
 
 _ASKS = ("why ", "can ", "is ", "what can ")
 _TOKEN = re.compile(r"\w+(?:[.\-]\w+)*|'\w+|[^\w\s]")
@@ -166,9 +167,7 @@ def _write(dice: _Dice, sentences: list[str], facts: dict[str, str]) -> _Message
     return _Message(text.lower() if lower else text, spans)
 
 
-def _say(
-    dice: _Dice, topic: str, problem: int, unseen: bool, other_than: int = -1, rate: float = 0.15
-) -> int:
+def _say(dice: _Dice, topic: str, problem: int, unseen: bool, other_than: int = -1, rate: float = 0.15) -> int:
     """Which phrasing: one of the shared ones, or where `unseen`, at this rate, the one that train never has."""
     last = len(PROBLEMS[topic][problem]) - 1
     if unseen and other_than != last and dice.chance(rate):
@@ -271,9 +270,7 @@ def _pair(dice: _Dice, unseen: bool) -> dict[str, Any]:
     elif kind < 0.34 and topic in WITH_VERSION:  # the same words, another version or error code
         shown = True
         while second["version"] == first["version"] or second["code"] == first["code"]:
-            second.update(
-                {slot: value for slot, value in _facts(dice, unseen).items() if slot in ("version", "code")}
-            )
+            second.update({slot: value for slot, value in _facts(dice, unseen).items() if slot in ("version", "code")})
         says_b = says if dice.chance(0.5) else _say(dice, topic, problem, unseen)
     elif kind < 0.46:  # another product
         while second["product"] == first["product"]:
@@ -330,7 +327,7 @@ def pairs(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
 
 
 def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
-    """One configuration (`"tickets"` or `"pairs"`) as a `DatasetDict` in memory, with the names of its labels.
+    """One configuration (a name of `CONFIGS`) as a `DatasetDict` in memory, with the names of its labels.
 
     Raises `DataError` for any other configuration.
     """
@@ -341,7 +338,7 @@ def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
         )
     from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-    if config == "tickets":
+    if config != "pairs":
         rows = tickets(seed)
         features = Features(
             {
@@ -365,6 +362,7 @@ def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
                 "idx": Value("int64"),
             }
         )
-    return DatasetDict(
-        {split: Dataset.from_list(rows[split], features=features, split=split) for split in rows}
-    )
+    made = DatasetDict({split: Dataset.from_list(rows[split], features=features, split=split) for split in rows})
+    if config == "questions":
+        made = made.rename_column("text", "context").select_columns(["id", "question", "context", "answers"])
+    return made.select_columns(["id", "tokens", "ner_tags"]) if config == "entities" else made

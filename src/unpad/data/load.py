@@ -18,6 +18,7 @@ from unpad.data._datasets import from_cache, from_disk, from_hub, is_saved
 from unpad.data._find import (
     COMPRESSIONS,
     FORMATS,
+    NAMES_FILE,
     SPLIT_NAMES,
     by_split,
     ending,
@@ -56,10 +57,11 @@ def load_dataset(
 
     Args:
         path: one of
-            `"helpdesk"`, the bundled data (`name` is `"tickets"`, the default, or `"pairs"`; also `"helpdesk/pairs"`);
+            `"helpdesk"`, the bundled data (`name` is `"tickets"`, the default, `"pairs"`, `"entities"` or `"questions"`; also `"helpdesk/pairs"`);
             a file: csv, tsv, json, jsonl, ndjson, parquet or txt, also compressed with gz, bz2 or zst;
             a folder with one or more files per split (`train.parquet`, `dev.csv`, `test-00000-of-00002.parquet`, ...;
-            `name` then picks a subfolder or the files whose names begin with it), or one that `save_to_disk` wrote;
+            `name` then picks a subfolder or the files whose names begin with it), or one that `save_to_disk` wrote; a file
+            `labels.json` in it (`{"ner_tags": ["O", "B-PER", ...]}`) names the numbers of label columns;
             a pandas DataFrame, a dict of lists, a list of dicts, or a dict of splits with any of these;
             `"csv"`, `"json"`, `"parquet"` or `"text"` together with `data_files`;
             anything else is an id on the Hugging Face Hub and goes to `datasets.load_dataset` as it is.
@@ -100,11 +102,9 @@ def load_dataset(
         if is_saved(local):
             _refuse_options(f"the saved data set {path!r}", kwargs, name=name)
             return _pick(from_disk(local), split)
-        return _read(plan_folder(local, name), split, kwargs)
+        return _read(plan_folder(local, name), split, kwargs, names=os.path.join(local, NAMES_FILE))
     if path in OPTIONS:
-        raise DataError(
-            f"load_dataset({path!r}) needs files; pass data_files='your.{path}' or the file itself."
-        )
+        raise DataError(f"load_dataset({path!r}) needs files; pass data_files='your.{path}' or the file itself.")
     if looks_like_a_path(path):
         raise missing(local)
     return from_hub(path, name, data_files, split, kwargs)
@@ -156,19 +156,13 @@ def encode_labels(dataset: Any, column: str) -> Any:
         if array.null_count or flat.null_count or pc.any(pc.equal(flat, "")).as_py():  # "": an empty cell
             absent = (None, "")
             labels = array.to_pylist()
-            row = next(
-                i for i, v in enumerate(labels) if v in absent or (nested and any(tag in absent for tag in v))
-            )
-            raise DataError(
-                f"row {row}{_of(split)} has no label in {column!r}; fill it in or filter the row out."
-            )
+            row = next(i for i, v in enumerate(labels) if v in absent or (nested and any(tag in absent for tag in v)))
+            raise DataError(f"row {row}{_of(split)} has no label in {column!r}; fill it in or filter the row out.")
         arrays[split], listed = array, nested
 
     names = sorted(pc.unique(arrays[first].flatten() if listed else arrays[first]).to_pylist())
     if not names:
-        raise DataError(
-            f"column {column!r}{_of(first)} has no labels at all; check the file or the filter before."
-        )
+        raise DataError(f"column {column!r}{_of(first)} has no labels at all; check the file or the filter before.")
     feature = List(ClassLabel(names=names)) if listed else ClassLabel(names=names)
     encoded = {}
     for split, array in arrays.items():
@@ -350,9 +344,7 @@ def _one_split(data: Any, split: str) -> Dataset:
 def _refuse_options(what: str, options: Mapping[str, Any], **named: Any) -> None:
     given = [key for key, value in named.items() if value is not None] + list(options)
     if given:
-        raise ArgumentError(
-            f"{what} takes no {given[0]}= ({short({**named, **options}[given[0]])}); leave it out."
-        )
+        raise ArgumentError(f"{what} takes no {given[0]}= ({short({**named, **options}[given[0]])}); leave it out.")
 
 
 # ---- local files ----
@@ -370,9 +362,12 @@ def _from_files(
 
 
 def _read(
-    plan: dict[str, list[str]], split: Any, options: dict[str, Any], builder: str | None = None
+    plan: dict[str, list[str]], split: Any, options: dict[str, Any], builder: str | None = None, names: str = ""
 ) -> Loaded:
-    """Read the planned files into memory, or leave them to `datasets` where they are too large or options ask for it."""
+    """Read the planned files into memory, or leave them to `datasets` where they are too large or options ask for it.
+
+    `names` is a file with the names of the numbers in label columns, if it exists.
+    """
     from datasets import Dataset, DatasetDict
 
     kinds = formats_of([file for files in plan.values() for file in files], builder)
@@ -388,7 +383,30 @@ def _read(
         if size > MEMORY_LIMIT or options.keys() - OPTIONS[kind]:
             return from_cache(kind, plan, split, options)
     tables = read_tables(kinds, options)
-    parts = {
-        key: Dataset(joined([tables[f] for f in files], files), split=key) for key, files in plan.items()
-    }
+    parts = {key: Dataset(joined([tables[f] for f in files], files), split=key) for key, files in plan.items()}
+    if os.path.isfile(names) and names not in kinds:
+        parts = {key: _with_names(part, names) for key, part in parts.items()}
     return _pick(DatasetDict(parts), split)
+
+
+def _with_names(part: Dataset, file: str) -> Dataset:
+    """The same split, with the columns of whole numbers (or of lists of them) that a `labels.json` names as class labels."""
+    import json
+
+    import pyarrow as pa
+    from datasets import ClassLabel, List
+
+    try:
+        with open(file, encoding="utf-8") as opened:
+            columns = json.load(opened)
+    except ValueError as error:
+        raise DataError(f"{file} is no JSON ({one_line(error)}); mend or remove it.") from None
+    for column, names in columns.items() if isinstance(columns, dict) else ():
+        kind = part.data.schema.field(column).type if column in part.column_names else pa.null()
+        listed = pa.types.is_list(kind)
+        inner = kind.value_type if listed else kind
+        if pa.types.is_integer(inner) and isinstance(names, list):
+            feature = ClassLabel(names=[str(name) for name in names])
+            values = part.with_format("arrow")[:][column].cast(pa.list_(pa.int64()) if listed else pa.int64())
+            part = _with_column(part, column, values, List(feature) if listed else feature)
+    return part

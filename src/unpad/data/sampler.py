@@ -20,12 +20,12 @@ MEGA = 50
 LEAST_MEGAS = 4
 """Small data sets use smaller mega-batches, so that an epoch has about this many and batches differ between epochs."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A, _MIX_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def mix(x: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): every input bit changes every output bit half the time."""
     x = (x ^ (x >> _30)) * _MIX_A
     x = (x ^ (x >> _27)) * _MIX_B
@@ -50,7 +50,7 @@ class Permutation:
         seed = np.array([key & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
         self.size = size
         self._half, self._mask = np.uint64(half), np.uint64((1 << half) - 1)
-        self._keys = _mix(_mix(seed) + np.arange(1, rounds + 1, dtype=np.uint64) * _GOLDEN)
+        self._keys = mix(mix(seed) + np.arange(1, rounds + 1, dtype=np.uint64) * GOLDEN)
 
     @overload
     def __getitem__(self, at: int) -> int: ...
@@ -76,7 +76,7 @@ class Permutation:
     def _scramble(self, x: np.ndarray) -> np.ndarray:
         left, right = x >> self._half, x & self._mask
         for key in self._keys:
-            left, right = right, left ^ (_mix(right + key) & self._mask)
+            left, right = right, left ^ (mix(right + key) & self._mask)
         return (left << self._half) | right
 
 
@@ -111,25 +111,19 @@ class BatchSampler:
         if size < 1:
             raise ArgumentError(f"size={size}: a sampler needs at least one row")
         if batch_size is None and max_tokens is None:
-            raise ArgumentError(
-                "batch_size=None needs max_tokens=: say how many rows or how many tokens a batch has"
-            )
+            raise ArgumentError("batch_size=None needs max_tokens=: say how many rows or how many tokens a batch has")
         if batch_size is not None and batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size} must be 1 or more")
         if max_tokens is not None and max_tokens < 1:
             raise ArgumentError(f"max_tokens={max_tokens} must be 1 or more")
         if max_tokens is not None and drop_last:
-            raise ArgumentError(
-                "drop_last=True has no meaning with max_tokens=: no batch is too short; leave it out"
-            )
+            raise ArgumentError("drop_last=True has no meaning with max_tokens=: no batch is too short; leave it out")
         if drop_last and batch_size is not None and size < batch_size:
             raise ArgumentError(
                 f"drop_last=True leaves no batch: {size} rows, batch_size={batch_size}; choose a smaller batch_size"
             )
         if (group_by_length or max_tokens is not None) and lengths is None:
-            raise ArgumentError(
-                "group_by_length=True and max_tokens= need lengths=, the number of tokens of each row"
-            )
+            raise ArgumentError("group_by_length=True and max_tokens= need lengths=, the number of tokens of each row")
         if lengths is not None and len(lengths) != size:
             raise ArgumentError(f"lengths has {len(lengths)} entries for {size} rows: give one per row")
         self.size, self.batch_size, self.max_tokens = size, batch_size, max_tokens
@@ -188,9 +182,7 @@ class BatchSampler:
 
     def _permutation(self, size: int, epoch: int, purpose: str) -> Permutation:
         name = f"{self.seed}|{self.fingerprint}|{epoch}|{purpose}"
-        return Permutation(
-            size, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-        )
+        return Permutation(size, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
 
     def _rows(self, epoch: int, first: int, last: int) -> np.ndarray:
         """The rows at places first..last-1 of the epoch's order."""

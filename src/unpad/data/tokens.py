@@ -8,13 +8,14 @@ copied before a batch is packed. N rows, T packed tokens, B rows of a batch, C l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unpad.batch import PackedBatch, pack
+from unpad.data.columns import Column, any_value, column_of, nested
 from unpad.errors import DataError, listing
 from unpad.notices import say_once
 
@@ -22,79 +23,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TOKEN_FIELDS = ("input_ids", "attention_mask", "token_type_ids")
+SPAN_FIELDS = ("start_positions", "end_positions")
 LABEL_FIELDS = ("labels", "label", "label_ids")
 """Columns that hold the targets; where a data set has several, the first of this list is taken."""
 IGNORED_LABEL = -100
 """Token label that no loss counts (the standard value of the field)."""
-BLOCK = 4096
-"""Rows that whole-store passes (fingerprint, checks) gather at a time: bounds their memory."""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """N rows of unequal length, each a view into one of a few flat arrays."""
-
-    flats: list[np.ndarray]
-    chunk: np.ndarray | None
-    """[N] int32: which flat array a row is in; None: the first one holds all."""
-    start: np.ndarray
-    """[N] int64: first element of the row."""
-    length: np.ndarray
-    """[N] int64: elements of the row."""
-
-    def rows(self, rows: Any) -> list[np.ndarray]:
-        """The rows with these numbers, as views."""
-        start = self.start[rows]
-        ends = (start + self.length[rows]).tolist()
-        if self.chunk is None:
-            flat = self.flats[0]
-            return [flat[a:b] for a, b in zip(start.tolist(), ends, strict=True)]
-        flats, chunk = self.flats, self.chunk[rows].tolist()
-        return [flats[c][a:b] for c, a, b in zip(chunk, start.tolist(), ends, strict=True)]
-
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """All values in row order, `BLOCK` rows at a time, each with the number of its first row."""
-        for first in range(0, len(self.start), BLOCK):
-            yield first, np.concatenate(self.rows(slice(first, first + BLOCK)))
-
-    def narrow(self, skip: np.ndarray, length: np.ndarray) -> _Column:
-        """Each row without its first `skip` elements, cut to `length`."""
-        return _Column(self.flats, self.chunk, self.start + skip, length)
-
-    def compact(self, mask: _Column) -> _Column:
-        """A copy with only the elements where `mask` is not 0: for masks with holes, which no view can express."""
-        parts, lengths = [], []
-        for (first, values), (_, keep) in zip(self.blocks(), mask.blocks(), strict=True):
-            kept = keep != 0
-            ends = np.cumsum(self.length[first : first + BLOCK])
-            counts = np.concatenate([[0], np.cumsum(kept)])[ends]
-            parts.append(values[kept])
-            lengths.append(np.diff(counts, prepend=0))
-        length = np.concatenate(lengths)
-        return _Column([np.concatenate(parts)], None, np.cumsum(length) - length, length)
-
-    def first_outside(self, low: int, high: int, ignored: int | None = None) -> tuple[int, int] | None:
-        """(row, value) of the first value that is not in low..high - 1, or None."""
-        if all(len(f) == 0 or (f.min() >= low and f.max() < high) for f in self.flats):
-            return None  # the flat arrays may hold more than the rows, so only this answer is final
-        for first, values in self.blocks():
-            wrong = (values < low) | (values >= high)
-            if ignored is not None:
-                wrong &= values != ignored
-            if wrong.any():
-                at = int(wrong.argmax())
-                ends = np.cumsum(self.length[first : first + BLOCK])
-                return first + int(np.searchsorted(ends, at, side="right")), int(values[at])
-        return None
 
 
 class TokenStore:
     """A tokenized data set of N rows, ready to be packed. Made by `TokenStore.from_dataset`."""
 
     lengths: np.ndarray
-    """[N] int64: tokens of each row, padding not counted."""
+    """[N] int64: tokens of each row (of all its choices), padding not counted."""
     labels: np.ndarray | None
-    """[N] int64 classes, [N] float32 numbers, [N, C] float32 several labels each, or None (none, or one per token)."""
+    """[N] int64 classes, [N] float32 numbers, [N, C] float32 several labels each, [N, 2] int64 spans, or None (none, or one
+    per token)."""
+    choices: int
+    """Sequences per row: more than 1 for multiple choice."""
     label_names: list[str] | None
     """Names of the classes where the data set knows them (`ClassLabel`, or labels that were strings)."""
     kept: list[str]
@@ -106,37 +51,36 @@ class TokenStore:
 
     def __init__(
         self,
-        ids: _Column,
-        types: _Column | None,
-        token_labels: _Column | None,
+        ids: Column,
+        types: Column | None,
+        token_labels: Column | None,
         labels: np.ndarray | None,
         label_names: list[str] | None,
         columns: tuple[list[str], list[str]],
         padding: int,
         split: str,
+        choices: int = 1,
+        words: Column | None = None,
     ) -> None:
-        self._ids, self._types, self._token_labels = ids, types, token_labels
-        self.lengths, self.labels, self.label_names = ids.length, labels, label_names
+        self._ids, self._types, self._token_labels, self._words = ids, types, token_labels, words
+        self.lengths = ids.length if choices == 1 else ids.length.reshape(-1, choices).sum(1)
+        self.labels, self.label_names, self.choices = labels, label_names, choices
         self.kept, self.dropped = columns
         self.padding, self.split = padding, split
         self._fingerprint: str | None = None
 
     @classmethod
     def from_dataset(
-        cls,
-        dataset: Any,
-        *,
-        token_labels: bool = False,
-        label_names: Sequence[str] | None = None,
-        split: str = "",
+        cls, dataset: Any, *, labels_of: str | None = "row", label_names: Sequence[str] | None = None, split: str = ""
     ) -> TokenStore:
         """Build the store of a tokenized data set.
 
         `dataset` is a `datasets.Dataset` (in any format; its indices mapping is respected and no token is copied), a list
         of feature dictionaries, or anything with `len()` and numbered rows that are dictionaries. Columns: `input_ids`,
-        and where they exist `attention_mask` (tokens with 0 are left out), `token_type_ids` and one of `labels`, `label`,
-        `label_ids`. With `token_labels` a row has one label per token. Labels that are strings are numbered by their
-        place in `label_names`, or in sorted order when that is not given. `split` names the data set in messages.
+        and where they exist `attention_mask` (tokens with 0 are left out), `token_type_ids`, `word_ids` and one of `labels`,
+        `label`, `label_ids`. `labels_of` says what labels belong to (`core.heads.HeadKind.labels`): a "row"; a "token"; a "span",
+        from `start_positions` and `end_positions`; or a "choice" among the sequences of the row, whose columns are then
+        lists of lists. Labels that are strings are numbered by their place in `label_names`, or in sorted order when that is not given. `split` names the data set in messages.
 
         Raises DataError when a column is missing or of the wrong kind, when there are no rows, and for rows without
         tokens or labels.
@@ -144,28 +88,33 @@ class TokenStore:
         of = f" of {split!r}" if split else ""
         columns, mapping, rows, classes = _open(dataset, of)
         if rows == 0:
-            raise DataError(
-                f"the data set{of} has no rows: look at the filter or at the file that it comes from"
-            )
+            raise DataError(f"the data set{of} has no rows: look at the filter or at the file that it comes from")
         if "input_ids" not in columns:
             there = listing(columns) or "none"
             raise DataError(
                 f"the data set{of} has no column 'input_ids' (its columns: {there}): tokenize it first, "
                 "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
             )
-        ids = _column(columns["input_ids"], "input_ids", mapping, of)
-        token_columns: dict[str, _Column] = {}
-        for name in ("attention_mask", "token_type_ids"):
+        choices = 1
+        if labels_of == "choice":
+            columns, mapping, choices = _one_sequence_per_row(columns, mapping, of)
+        ids = column_of(columns["input_ids"], "input_ids", mapping, of)
+        token_columns: dict[str, Column] = {}
+        for name in ("attention_mask", "token_type_ids", "word_ids"):
             if name in columns:
-                token_columns[name] = _column(columns[name], name, mapping, of)
+                null = -1 if name == "word_ids" else None  # special tokens are of no word
+                token_columns[name] = column_of(columns[name], name, mapping, of, null=null)
         label_name = next((n for n in LABEL_FIELDS if n in columns), None)
         labels, names = None, None
         if label_name is not None:
             names = list(label_names) if label_names is not None else classes.get(label_name)
-            if token_labels:
-                token_columns["labels"] = _column(columns[label_name], label_name, mapping, of)
-            else:
+            if labels_of == "token":
+                token_columns["labels"] = column_of(columns[label_name], label_name, mapping, of)
+            elif labels_of in ("row", "choice"):
                 labels, names = _labels(columns[label_name], label_name, mapping, ids.length, names, of)
+        if labels_of == "span" and all(name in columns for name in SPAN_FIELDS):
+            ends = [_labels(columns[n], n, mapping, ids.length, None, of)[0] for n in SPAN_FIELDS]
+            labels = None if any(e is None for e in ends) else np.stack(ends, axis=1)  # type: ignore[arg-type]
         for name, column in token_columns.items():
             unequal = np.flatnonzero(column.length != ids.length)
             if len(unequal):
@@ -176,7 +125,7 @@ class TokenStore:
                 )
 
         before = int(ids.length.sum())
-        ids, types, per_token = _without_padding(ids, token_columns)
+        ids, types, per_token, words = _without_padding(ids, token_columns)
         padding = before - int(ids.length.sum())
         if padding:
             say_once(
@@ -189,9 +138,10 @@ class TokenStore:
                 f"row {int(empty[0])}{of} has no tokens ({len(empty)} such row(s)): tokenize with special tokens, "
                 "or remove it, dataset.filter(lambda row: len(row['input_ids']) > 0)"
             )
-        if types is not None and not _any_value(types):
+        if types is not None and not any_value(types):
             types = None
-        used = [n for n in columns if n in TOKEN_FIELDS or n == label_name]
+        fields = (*TOKEN_FIELDS, "word_ids", *(SPAN_FIELDS if labels_of == "span" else (label_name,)))
+        used = [n for n in columns if n in fields]
         return cls(
             ids,
             types,
@@ -201,6 +151,8 @@ class TokenStore:
             (used, [n for n in columns if n not in used]),
             padding,
             split,
+            choices,
+            words,
         )
 
     def __len__(self) -> int:
@@ -233,6 +185,7 @@ class TokenStore:
                 ("ids", self._ids),
                 ("types", self._types),
                 ("token labels", self._token_labels),
+                ("words", self._words),
             ):
                 if column is not None:
                     digest.update(name.encode())
@@ -244,20 +197,33 @@ class TokenStore:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def vocabulary(self) -> np.ndarray:
+        """[U] int64 rising: the token ids that occur."""
+        return np.unique(np.concatenate([np.unique(values) for _, values in self._ids.blocks()])).astype(np.int64)
+
     def row(self, number: int) -> np.ndarray:
         """Token ids of one row, as a view."""
         return self._ids.rows([number])[0]
 
     def pack(self, rows: np.ndarray | Sequence[int]) -> PackedBatch:
         """The rows with these numbers as one packed batch on the CPU; `sample_ids` are the row numbers."""
-        index = np.asarray(rows, dtype=np.int64)
-        return pack(
+        chosen = np.asarray(rows, dtype=np.int64)
+        alone = self.choices == 1
+        index = chosen if alone else (chosen[:, None] * self.choices + np.arange(self.choices)).ravel()
+        batch = pack(
             self._ids.rows(index),
             token_type_ids=None if self._types is None else self._types.rows(index),
-            labels=None if self.labels is None else self.labels[index],
+            labels=None if self.labels is None or not alone else self.labels[index],
             token_labels=None if self._token_labels is None else self._token_labels.rows(index),
-            sample_ids=index.tolist(),
+            sample_ids=index.tolist() if alone else None,
+            words=None if self._words is None else self._words.rows(index),
         )
+        if alone:
+            return batch
+        import torch
+
+        labels = None if self.labels is None else torch.from_numpy(self.labels[chosen])
+        return replace(batch, choices=self.choices, labels=labels, sample_ids=tuple(chosen.tolist()))
 
     def check(
         self,
@@ -276,17 +242,17 @@ class TokenStore:
         """
         name = self.split if split is None else split
         of = f" of {name!r}" if name else ""
-        longest = int(self.lengths.max())
-        if longest > max_positions:
-            row = int(np.argmax(self.lengths > max_positions))
+        long = self._ids.length > max_positions
+        if long.any():
+            at = int(long.argmax())
             raise DataError(
-                f"row {row}{of} has {self.lengths[row]} tokens, the model takes {max_positions}: tokenize with "
-                f"truncation=True, max_length={max_positions} ({int((self.lengths > max_positions).sum())} such row(s))"
+                f"row {at // self.choices}{of} has {self._ids.length[at]} tokens, the model takes {max_positions}: tokenize with "
+                f"truncation=True, max_length={max_positions} ({int(long.sum())} such row(s))"
             )
         found = self._ids.first_outside(0, vocab_size)
         if found is not None:
             raise DataError(
-                f"token id {found[1]} in row {found[0]}{of} is outside the model's vocabulary of {vocab_size}: the tokenizer "
+                f"token id {found[1]} in row {found[0] // self.choices}{of} is outside the model's vocabulary of {vocab_size}: the tokenizer "
                 "and the model are not of the same checkpoint; load both by the same name"
             )
         if token_types is not None and self._types is not None:
@@ -330,9 +296,7 @@ class TokenStore:
                 raise DataError(f"label {labels[row]} in row {row}{of} is {allowed}{named}: {advice}")
 
 
-def _open(
-    dataset: Any, of: str
-) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
+def _open(dataset: Any, of: str) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
     """(Arrow columns by name, row numbers behind an indices mapping or None, rows, class names by column)."""
     if isinstance(dataset, TokenStore):
         raise DataError("this is a token store already: use it as it is")
@@ -380,23 +344,19 @@ def _from_rows(rows: Any, of: str) -> dict[str, pa.ChunkedArray]:
         feature = rows[i]
         if not isinstance(feature, Mapping):
             if not hasattr(feature, "__dict__"):
-                raise DataError(
-                    f"row {i}{of} is a {type(feature).__name__}, a dictionary with 'input_ids' is needed"
-                )
+                raise DataError(f"row {i}{of} is a {type(feature).__name__}, a dictionary with 'input_ids' is needed")
             feature = vars(feature)
         features.append(feature)
     columns: dict[str, pa.ChunkedArray] = {}
     for name in features[0] if features else ():
-        if name not in TOKEN_FIELDS + LABEL_FIELDS:
+        if name not in (*TOKEN_FIELDS, *LABEL_FIELDS, *SPAN_FIELDS, "word_ids"):
             columns[name] = pa.chunked_array([pa.nulls(0)])  # only its name is reported
             continue
         try:
             columns[name] = pa.chunked_array([pa.array([_plain(f[name]) for f in features])])
         except KeyError:
             missing = next(i for i, f in enumerate(features) if name not in f)
-            raise DataError(
-                f"row {missing}{of} has no {name!r}, row 0 has: give every row the same columns"
-            ) from None
+            raise DataError(f"row {missing}{of} has no {name!r}, row 0 has: give every row the same columns") from None
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(
@@ -412,91 +372,17 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
-def _column(
-    array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: str, decimals: bool = False
-) -> _Column:
-    """A list column of Arrow as flat numpy views. Copies only boolean values and chunks with nulls that no row uses."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
-    fixed = pa.types.is_fixed_size_list(array.type)
-    if not is_list and not fixed:
-        raise DataError(
-            f"column {name!r}{of} holds {array.type}, a list of numbers per row is needed: tokenize the text with dataset.map(...)"
-        )
-    inner = array.type.value_type
-    if pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner):
-        raise DataError(
-            f"column {name!r}{of} holds lists of lists: leave return_tensors= and return_overflowing_tokens= out of dataset.map(...), "
-            "or map with batched=True"
-        )
-    if not (
-        pa.types.is_integer(inner)
-        or pa.types.is_boolean(inner)
-        or (decimals and pa.types.is_floating(inner))
-        or pa.types.is_null(inner)
-    ):
-        raise DataError(
-            f"column {name!r}{of} holds lists of {inner}, whole numbers are needed: tokenize the text with dataset.map(...)"
-        )
-
-    flats: list[np.ndarray] = []
-    chunk_of, starts, lengths, broken = [], [], [], []
-    for chunk in array.chunks:
-        if len(chunk) == 0:
-            continue
-        if fixed:
-            offsets = (chunk.offset + np.arange(len(chunk) + 1, dtype=np.int64)) * array.type.list_size
-        else:
-            offsets = chunk.offsets.to_numpy().astype(np.int64)
-        values = chunk.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
-        offsets = offsets - offsets[0]
-        bad = chunk.is_null().to_numpy(zero_copy_only=False)
-        if pa.types.is_null(inner):  # rows without a single value have no type
-            values = pa.array([None] * len(values), pa.int64())
-        if values.null_count:
-            at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
-            bad = bad.copy()
-            bad[np.searchsorted(offsets, at, side="right") - 1] = True
-            values = pc.fill_null(
-                values, pa.scalar(0, values.type) if not pa.types.is_boolean(inner) else False
-            )
-        chunk_of.append(np.full(len(chunk), len(flats), dtype=np.int32))
-        flats.append(values.to_numpy(zero_copy_only=False))
-        starts.append(offsets[:-1])
-        lengths.append(np.diff(offsets))
-        broken.append(bad)
-
-    several = len(flats) > 1
-    start, length, bad = np.concatenate(starts), np.concatenate(lengths), np.concatenate(broken)
-    number = np.concatenate(chunk_of) if several else None
-    if mapping is not None:
-        start, length, bad = start[mapping], length[mapping], bad[mapping]
-        number = None if number is None else number[mapping]
-    if bad.any():
-        raise DataError(
-            f"row {int(bad.argmax())}{of} has an empty value (null) in {name!r} ({int(bad.sum())} such row(s)): "
-            f"remove it, dataset.filter(lambda row: row[{name!r}] is not None), or tokenize the text again"
-        )
-    return _Column(flats, number, start, length)
-
-
-def _any_value(column: _Column) -> bool:
-    """Whether any value of any row is not 0; stops at the first block with one."""
-    return any(f.any() for f in column.flats) and any(values.any() for _, values in column.blocks())
-
-
 def _without_padding(
-    ids: _Column, others: dict[str, _Column]
-) -> tuple[_Column, _Column | None, _Column | None]:
-    """(ids, token types, token labels) without the tokens whose attention mask is 0.
+    ids: Column, others: dict[str, Column]
+) -> tuple[Column, Column | None, Column | None, Column | None]:
+    """(ids, token types, token labels, word numbers) without the tokens whose attention mask is 0.
 
     Padding at the ends of rows costs nothing, the views get shorter; a mask with holes makes a copy of the columns.
     """
-    mask, types, labels = others.get("attention_mask"), others.get("token_type_ids"), others.get("labels")
+    mask = others.get("attention_mask")
+    columns = (ids, others.get("token_type_ids"), others.get("labels"), others.get("word_ids"))
     if mask is None or all(f.all() for f in mask.flats):
-        return ids, types, labels
+        return columns
     skip, length = np.zeros_like(ids.length), ids.length.copy()
     whole = True
     for number, flat in enumerate(mask.flats):
@@ -508,13 +394,29 @@ def _without_padding(
         used, low, high = rows[high > low], low[high > low], high[high > low]
         skip[used] = on[low] - mask.start[used]
         whole = whole and bool(np.all(on[high - 1] - on[low] + 1 == high - low))
-    columns = (ids, types, labels)
-    if whole:
-        ids_, types, labels = (None if c is None else c.narrow(skip, length) for c in columns)
-    else:
-        ids_, types, labels = (None if c is None else c.compact(mask) for c in columns)
-    assert ids_ is not None
-    return ids_, types, labels
+    first, *rest = (None if c is None else c.narrow(skip, length) if whole else c.compact(mask) for c in columns)
+    assert first is not None
+    return first, rest[0], rest[1], rest[2]
+
+
+def _one_sequence_per_row(
+    columns: dict[str, pa.ChunkedArray], mapping: np.ndarray | None, of: str
+) -> tuple[dict[str, pa.ChunkedArray], None, int]:
+    """Token columns of lists of lists as one sequence per row, rows in order, and how many sequences a row has."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = {n: c if mapping is None else c.take(pa.array(mapping)) for n, c in columns.items()}
+    counts = pc.list_value_length(columns["input_ids"]).to_numpy() if nested(columns["input_ids"].type) else np.zeros(1)
+    odd = np.flatnonzero(counts != counts[0])
+    if counts[0] < 1 or len(odd):
+        row = int(odd[0]) if len(odd) else 0
+        raise DataError(
+            f"row {row}{of} has {int(counts[row])} choices, row 0 has {int(counts[0])}: multiple choice needs 'input_ids' with a list of "
+            "token lists per row, as many in each"
+        )
+    lists = {n for n in columns if n in TOKEN_FIELDS and nested(columns[n].type)}
+    return {n: pc.list_flatten(c) if n in lists else c for n, c in columns.items()}, None, int(counts[0])
 
 
 def _labels(
@@ -535,7 +437,7 @@ def _labels(
         say_once(f"column {name!r}{of} is empty in every row: the data set counts as unlabelled")
         return None, names
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        column = _column(array, name, mapping, of, decimals=True)
+        column = column_of(array, name, mapping, of, decimals=True)
         width = int(column.length[0])
         unequal = np.flatnonzero(column.length != width)
         if len(unequal):
@@ -543,7 +445,7 @@ def _labels(
             if np.array_equal(column.length, token_counts):
                 raise DataError(
                     f"column {name!r}{of} has one label per token, one per row is needed: this is token classification, "
-                    "use a model and a collator for that (token_labels=True)"
+                    "use a model for that, AutoModelForTokenClassification"
                 )
             raise DataError(
                 f"row {row}{of} has {column.length[row]} labels, row 0 has {width}: give every row as many (0 or 1 for each label)"

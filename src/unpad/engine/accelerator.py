@@ -36,9 +36,7 @@ class Accelerator:
         device: str | torch.device | None = None,
     ) -> None:  # fmt: skip
         if gradient_accumulation_steps < 1:
-            raise ArgumentError(
-                f"gradient_accumulation_steps={gradient_accumulation_steps} must be 1 or more"
-            )
+            raise ArgumentError(f"gradient_accumulation_steps={gradient_accumulation_steps} must be 1 or more")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ArgumentError("this version trains on one process; start the script without torchrun")
         try:
@@ -78,9 +76,7 @@ class Accelerator:
 
     gather_for_metrics = gather
 
-    def pad_across_processes(
-        self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False
-    ) -> Any:
+    def pad_across_processes(self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
         """Pad to the longest of all processes along `dim`."""
         return value
 
@@ -133,6 +129,8 @@ class Accelerator:
 
     def release_optimizers(self) -> None:
         """Forget the prepared optimizers and schedulers, and with them their memory."""
+        for layer in (layer for optimizer in self._optimizers for layer in optimizer.rows):
+            layer.release()
         self._optimizers.clear()
         self._schedulers.clear()
 
@@ -168,16 +166,12 @@ class Accelerator:
         if not self.sync_gradients:
             return None
         if norm_type != 2.0:
-            raise ArgumentError(
-                f"norm_type={norm_type} is not supported; gradients are clipped by their L2 norm (2.0)"
-            )
+            raise ArgumentError(f"norm_type={norm_type} is not supported; gradients are clipped by their L2 norm (2.0)")
         parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         if self.scaler is not None:
             for optimizer in self._optimizers:
                 self.scaler.unscale_(optimizer.optimizer)
-        norm = gradient_norm(
-            parameters, [layer for optimizer in self._optimizers for layer in optimizer.rows]
-        )
+        norm = gradient_norm(parameters, [layer for optimizer in self._optimizers for layer in optimizer.rows])
         grads = [p.grad for p in parameters if p.grad is not None]
         if grads:
             torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
@@ -203,9 +197,7 @@ class Accelerator:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set everything that `state` gave; CheckpointError when it is of another set of objects."""
-        if len(state["optimizers"]) != len(self._optimizers) or len(state["schedulers"]) != len(
-            self._schedulers
-        ):
+        if len(state["optimizers"]) != len(self._optimizers) or len(state["schedulers"]) != len(self._schedulers):
             raise CheckpointError(
                 f"the saved state has {len(state['optimizers'])} optimizers and {len(state['schedulers'])} schedulers, "
                 f"prepared are {len(self._optimizers)} and {len(self._schedulers)}; prepare the same objects first"
@@ -237,9 +229,7 @@ class Accelerator:
             try:
                 model.load_state_dict(read_tree(folder, f"model_{i}"))
             except RuntimeError as error:
-                raise CheckpointError(
-                    f"{folder} is of another model ({str(error).splitlines()[-1].strip()})"
-                ) from None
+                raise CheckpointError(f"{folder} is of another model ({str(error).splitlines()[-1].strip()})") from None
         self.restore(read_tree(folder, "state"))
 
 

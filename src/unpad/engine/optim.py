@@ -20,10 +20,7 @@ from unpad.errors import ArgumentError, nearest
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: decayed, and the biases and norm weights, which are not."""
     spared = {
-        id(p)
-        for m in model.modules()
-        if isinstance(m, (nn.LayerNorm, nn.RMSNorm))
-        for p in m.parameters(recurse=False)
+        id(p) for m in model.modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm)) for p in m.parameters(recurse=False)
     }
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -49,7 +46,7 @@ def adamw(
 
 def gradient_norm(parameters: Iterable[nn.Parameter], rows: Iterable[RowEmbedding] = ()) -> Tensor:
     """L2 norm over all gradients, a scalar on the device; row embeddings are read by their touched rows."""
-    by_row = {id(layer.weight): layer for layer in rows}
+    by_row = {id(layer.trained): layer for layer in rows}
     grads = []
     for parameter in parameters:
         layer = by_row.get(id(parameter))
@@ -80,12 +77,20 @@ class PreparedOptimizer:
     def parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def keep_rows(self, model: nn.Module) -> None:
-        """Keep embedding gradients by rows for the embeddings of `model` that this optimizer trains."""
-        mine = {id(p) for p in self.parameters()}
-        self.rows = [m for m in model.modules() if isinstance(m, RowEmbedding) and id(m.weight) in mine]
+    def keep_rows(self, model: nn.Module, used: Tensor | None = None) -> None:
+        """Keep embedding gradients by rows for the embeddings of `model` that this optimizer trains.
+
+        `used` int64 [U]: the ids that training will ask for. Where nothing decays and no step has been made, only their rows are
+        trained: AdamW leaves a row alone whose gradient has always been 0.
+        """
+        layers: list[RowEmbedding] = getattr(model, "row_embeddings", list)()
+        mine = {id(p): (group, i) for group in self.param_groups for i, p in enumerate(group["params"])}
+        self.rows = [m for m in layers if id(m.weight) in mine]
         for layer in self.rows:
-            layer.standing_gradient()
+            group, i = mine[id(layer.weight)]
+            apart = used is not None and not group.get("weight_decay") and not self.state
+            layer.train_rows(used if apart else None)
+            group["params"][i] = layer.trained
 
     def step(self, closure: Any = None) -> None:
         """Apply the gradients, unless the accelerator is still accumulating."""
@@ -129,7 +134,7 @@ class PreparedOptimizer:
         """Forget the gradients, unless the accelerator is still accumulating."""
         if self._engine is not None and not self._engine.sync_gradients:
             return
-        kept = {id(layer.weight) for layer in self.rows}
+        kept = {id(layer.trained) for layer in self.rows}
         for layer in self.rows:
             layer.clear_gradient()
         for parameter in self.parameters():

@@ -49,13 +49,9 @@ def get_scheduler(
 
     name = str(getattr(name, "value", name))
     if name not in SCHEDULES:
-        raise ArgumentError(
-            f"schedule {name!r} is unknown{nearest(name, SCHEDULES)}; allowed: {', '.join(SCHEDULES)}"
-        )
+        raise ArgumentError(f"schedule {name!r} is unknown{nearest(name, SCHEDULES)}; allowed: {', '.join(SCHEDULES)}")
     if num_training_steps is None and name in ("linear", "cosine"):
-        raise ArgumentError(
-            f"the {name} schedule needs num_training_steps= (optimizer steps of the whole training)"
-        )
+        raise ArgumentError(f"the {name} schedule needs num_training_steps= (optimizer steps of the whole training)")
     for option, steps in (("num_warmup_steps", num_warmup_steps), ("num_training_steps", num_training_steps)):
         if steps is not None and (not isinstance(steps, Real) or steps < 0):
             raise ArgumentError(f"{option}={steps!r} must be a number of steps, 0 or more")
@@ -64,6 +60,4 @@ def get_scheduler(
             f"optimizer is a {type(optimizer).__name__}; give the optimizer whose learning rate is scheduled"
         )
     warmup, total = num_warmup_steps or 0, num_training_steps or 0
-    return LambdaLR(
-        getattr(optimizer, "optimizer", optimizer), lambda step: factor(name, step, warmup, total)
-    )
+    return LambdaLR(getattr(optimizer, "optimizer", optimizer), lambda step: factor(name, step, warmup, total))

@@ -50,9 +50,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         tensors[path] = value.detach().contiguous().cpu()
         return {"tensor": path}
     if isinstance(value, np.ndarray):
-        tensors[path] = torch.from_numpy(
-            value.view(np.int64) if value.dtype == np.uint64 else value.astype(np.int64)
-        )
+        tensors[path] = torch.from_numpy(value.view(np.int64) if value.dtype == np.uint64 else value.astype(np.int64))
         return {"array": path, "dtype": str(value.dtype)}
     if isinstance(value, dict):
         return {"items": [[key, _encode(item, f"{path}/{key}", tensors)] for key, item in value.items()]}

@@ -5,10 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 
 from unpad.errors import CheckpointError, nearest
-from unpad.families._family import HEAD_CLASSES, Family
+from unpad.families._family import Family
 
 FAMILIES = {
     "bert": "unpad.families.bert",
+    "distilbert": "unpad.families.distilbert",
+    "roberta": "unpad.families.roberta",
+    "xlm-roberta": "unpad.families.xlm_roberta",
+    "albert": "unpad.families.albert",
+    "electra": "unpad.families.electra",
+    "deberta-v2": "unpad.families.deberta_v2",
+    "modernbert": "unpad.families.modernbert",
 }
 
 
@@ -22,4 +29,4 @@ def family(model_type: str, where: str = "config.json") -> Family:
     return import_module(FAMILIES[model_type]).FAMILY
 
 
-__all__ = ["FAMILIES", "HEAD_CLASSES", "Family", "family"]
+__all__ = ["FAMILIES", "Family", "family"]

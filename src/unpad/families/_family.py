@@ -11,37 +11,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unpad.config import ModelConfig, label_changes
-from unpad.core.heads import HeadSpec
+from unpad.config import ModelConfig, label_changes, layer_changes, nested
+from unpad.core.heads import HEADS, HeadSpec
 from unpad.core.layers import activation
 from unpad.errors import ArgumentError, CheckpointError, nearest
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One or several of their modules (or parameters) <-> one of ours; several are stacked along dimension 0, in order."""
+    """One or several of their modules (or parameters) <-> one of ours; several are stacked along dimension 0, in order.
+
+    `{i}` and `{j}` in names stand for the numbers of a block, and of one inside a shared block.
+    """
 
     theirs: tuple[str, ...]
     ours: str
 
     def matches(self, name: str) -> tuple[str, ...] | None:
         """Their names for our parameter `name`, or None when this rule is not about it."""
-        pattern = re.escape(self.ours).replace(re.escape("{i}"), r"(?P<i>\d+)")
+        pattern = re.sub(r"\\{([ij])\\}", r"(?P<\1>\\d+)", re.escape(self.ours))
         found = re.fullmatch(pattern + r"(?P<rest>\..+)?", name)
         if found is None:
             return None
-        i, rest = found.groupdict().get("i") or "", found["rest"] or ""
-        return tuple(their.replace("{i}", i) + rest for their in self.theirs)
+        numbers = found.groupdict()
+        rest = numbers.pop("rest") or ""
+        return tuple(their.format(**numbers) + rest for their in self.theirs)
 
 
 def rename(theirs: str, ours: str) -> Rule:
-    """The same tensors under another name; `{i}` stands for the block's number."""
+    """The same tensors under another name."""
     return Rule((theirs,), ours)
 
 
 def stack(theirs: Sequence[str], ours: str) -> Rule:
     """Several of their tensors are consecutive rows of one of ours."""
     return Rule(tuple(theirs), ours)
+
+
+@dataclass(frozen=True)
+class FamilyHead:
+    """A head of a family: how it is built, and its weights under their full names in a checkpoint."""
+
+    spec: HeadSpec
+    keys: Sequence[Rule]
+
+
+def head(keys: Sequence[Rule], **spec: Any) -> FamilyHead:
+    """A family's head from its weight rules and the facts of its `HeadSpec`."""
+    return FamilyHead(HeadSpec(**spec), keys)
 
 
 @dataclass(frozen=True)
@@ -53,20 +70,21 @@ class Family:
     prefix: str
     """First part of its class names: "Bert" in BertForSequenceClassification."""
     fields: Mapping[str, str]
-    """Key of config.json -> field of ModelConfig."""
+    """Key of config.json -> field of ModelConfig. "a.b" is a key inside an object; a field with an older and a newer key is
+    read from the last that is there and written under each."""
     defaults: Mapping[str, Any]
     """Field of ModelConfig -> value when config.json does not name it (the family's published base model)."""
     keys: Sequence[Rule]
     """Weights of the base model, without the base prefix."""
     base_prefix: str
     """What stands before base weights in a checkpoint that has a head ("bert.")."""
-    heads: Mapping[str, HeadSpec]
+    heads: Mapping[str, FamilyHead]
     """Head name -> how the family builds it. "base" is the bare model."""
-    head_keys: Sequence[Rule] = ()
-    """Weights outside the base model."""
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Keys of config.json that would change the mathematics -> the values under which nothing changes."""
-    dropped: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Weight name of a tied copy -> that of the weight itself, which is read from the copy where the file has no other."""
+    dropped: tuple[str, ...] = (r"(.+\.)?embeddings\.position_ids",)
     """Patterns of their weight names that hold no parameters (buffers of old versions)."""
 
     def config(self, **values: Any) -> ModelConfig:
@@ -77,49 +95,46 @@ class Family:
         if values:
             key = next(iter(values))
             known = [*self.fields, "num_labels", "id2label", "label2id", "problem_type"]
-            raise ArgumentError(
-                f"{self.prefix}Config has no {key!r}{nearest(key, known)}; known: {', '.join(known)}"
-            )
+            raise ArgumentError(f"{self.prefix}Config has no {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+        fields = layer_changes(fields)
         activation(fields.get("activation", self.defaults["activation"]))  # refuses an unknown one
         return ModelConfig(**{**self.defaults, **fields, "model_type": self.model_type, "names": self.fields})
 
     def read_config(self, raw: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
         """The configuration in a parsed `config.json`; a key that we cannot honour is refused by name."""
         for key, allowed in self.only.items():
-            if key in raw and raw[key] not in allowed:
+            given, value = nested(raw, key)
+            if given and value not in allowed:
                 raise CheckpointError(
-                    f"{where}: {key}={raw[key]!r} changes the computation and is not supported for {self.model_type}; "
+                    f"{where}: {key}={value!r} changes the computation and is not supported for {self.model_type}; "
                     f"supported: {', '.join(map(repr, allowed))}"
                 )
         labels = {k: raw[k] for k in ("num_labels", "id2label", "label2id") if raw.get(k) is not None}
         if "id2label" in labels:
             labels = {"id2label": labels["id2label"]}
-        values = {key: raw[key] for key in self.fields if key in raw}
+        found = {key: nested(raw, key) for key in self.fields}
+        values = {key: value for key, (given, value) in found.items() if given}
         extra = {
-            k: v
-            for k, v in raw.items()
-            if k not in self.fields and k not in ("id2label", "label2id", "model_type")
+            k: v for k, v in raw.items() if k not in self.fields and k not in ("id2label", "label2id", "model_type")
         }
         return self.config(**values, **labels).replace(
-            extra={
-                k: v for k, v in extra.items() if k not in ("architectures", "problem_type", "num_labels")
-            },
+            extra={k: v for k, v in extra.items() if k not in ("architectures", "problem_type", "num_labels")},
             architectures=tuple(raw.get("architectures") or ()),
             problem_type=raw.get("problem_type"),
         )
 
     def class_name(self, head: str) -> str:
         """The Hugging Face name of the family's model with this head."""
-        return self.prefix + HEAD_CLASSES[head]
+        return self.prefix + HEADS[head].suffix
 
     def their_names(self, ours: str, head: str) -> tuple[str, ...]:
         """Names in a checkpoint with `head` of the tensors that make up our parameter `ours`, base prefix included."""
         for rule in self.keys:
             if names := rule.matches(ours):
                 return tuple(("" if head == "base" else self.base_prefix) + n for n in names)
-        for rule in self.head_keys:
+        for rule in self.heads[head].keys:
             if names := rule.matches(ours):
-                return names
+                return tuple(n.removeprefix(self.base_prefix) if head == "base" else n for n in names)
         raise AssertionError(f"family {self.model_type} has no rule for {ours}")
 
     def normal_name(self, name: str) -> str:
@@ -135,6 +150,3 @@ class Family:
 
 
 _FIELDS = set(ModelConfig.__dataclass_fields__) - {"names"}
-
-HEAD_CLASSES = {"base": "Model", "sequence-classification": "ForSequenceClassification"}
-"""Head name -> last part of its Hugging Face class name."""

@@ -1,7 +1,9 @@
 """BERT (Devlin et al., 2019, arXiv:1810.04805): post-norm encoder with segment embeddings and a pooler on the first token."""
 
-from unpad.core.heads import HeadSpec
-from unpad.families._family import Family, rename, stack
+from unpad.families._family import Family, head, rename, stack
+
+POOLER = rename("bert.pooler.dense", "head.dense")
+CLASSIFIER = rename("classifier", "head.classifier")
 
 FAMILY = Family(
     model_type="bert",
@@ -42,6 +44,7 @@ FAMILY = Family(
         "position_embedding_type": ("absolute",),
         "is_decoder": (False,),
         "add_cross_attention": (False,),
+        "tie_word_embeddings": (True,),
     },
     base_prefix="bert.",
     keys=[
@@ -58,12 +61,29 @@ FAMILY = Family(
         rename("encoder.layer.{i}.intermediate.dense", "transformer.blocks.{i}.up"),
         rename("encoder.layer.{i}.output.dense", "transformer.blocks.{i}.down"),
         rename("encoder.layer.{i}.output.LayerNorm", "transformer.blocks.{i}.ffn_norm"),
-        rename("pooler.dense", "head.dense"),
     ],
-    head_keys=[rename("classifier", "head.classifier")],
     heads={
-        "base": HeadSpec(dense=True, output=False),
-        "sequence-classification": HeadSpec(dense=True),
+        "base": head([POOLER], dense=True, output=None),
+        "sequence-classification": head([POOLER, CLASSIFIER], dense=True),
+        "token-classification": head([CLASSIFIER], reads="each"),
+        "question-answering": head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2),
+        "multiple-choice": head([POOLER, CLASSIFIER], dense=True, output=1),
+        "masked-lm": head(
+            [
+                rename("cls.predictions.transform.dense", "head.dense"),
+                rename("cls.predictions.transform.LayerNorm", "head.norm"),
+                rename("cls.predictions.bias", "head.bias"),
+            ],
+            reads="each",
+            dense=True,
+            activation=None,
+            norm=True,
+            drop=None,
+            output="vocabulary",
+        ),
     },
-    dropped=(r"(bert\.)?embeddings\.position_ids",),
+    copies={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
 )

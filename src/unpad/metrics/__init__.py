@@ -12,6 +12,7 @@ from unpad.errors import ArgumentError, listing, nearest
 from unpad.metrics._metric import Accumulator, Combined, Kept, Metric
 from unpad.metrics.classification import accuracy, f1, matthews_correlation, precision, recall
 from unpad.metrics.regression import mse, pearsonr, spearmanr
+from unpad.metrics.seqeval import entity_spans
 
 __all__ = [
     "METRICS",
@@ -21,6 +22,7 @@ __all__ = [
     "Metric",
     "accuracy",
     "combine",
+    "entity_spans",
     "f1",
     "load_metric",
     "matthews_correlation",
@@ -40,7 +42,10 @@ METRICS: dict[str, str] = {
     "pearsonr": "unpad.metrics.regression:Pearson",
     "precision": "unpad.metrics.classification:Precision",
     "recall": "unpad.metrics.classification:Recall",
+    "seqeval": "unpad.metrics.seqeval:Seqeval",
     "spearmanr": "unpad.metrics.regression:Spearman",
+    "squad": "unpad.metrics.squad:Squad",
+    "squad_v2": "unpad.metrics.squad:SquadV2",
 }
 """Where each metric lives: `module:name` of something that takes a `config_name` and gives a `Metric`."""
 
@@ -52,9 +57,7 @@ def load_metric(path: str, config_name: str | None = None) -> Metric:
         ArgumentError: there is no such metric or configuration; the message names the nearest.
     """
     if path not in METRICS:
-        raise ArgumentError(
-            f"there is no metric {path!r}{nearest(path, METRICS)}; there are: {listing(METRICS, 40)}."
-        )
+        raise ArgumentError(f"there is no metric {path!r}{nearest(path, METRICS)}; there are: {listing(METRICS, 40)}.")
     module, name = METRICS[path].split(":")
     metric: Metric = getattr(importlib.import_module(module), name)(config_name)
     return metric

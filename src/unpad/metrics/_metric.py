@@ -64,10 +64,8 @@ class Metric:
 
     def __init__(self, config_name: str | None = None):
         if config_name is not None and config_name not in self.configs:
-            hint = nearest(config_name, self.configs)
-            raise ArgumentError(
-                f"metric {self.name!r} has no configuration {config_name!r}{hint}; it has: {listing(self.configs)}."
-            )
+            known = f"{nearest(config_name, self.configs)}; it has: {listing(self.configs)}."
+            raise ArgumentError(f"metric {self.name!r} has no configuration {config_name!r}{known}")
         self.config_name = config_name
         self.reset()
 
@@ -86,11 +84,8 @@ class Metric:
 
     def add(self, *, prediction: Any, reference: Any = None, **values: Any) -> None:
         """Add one example; `values` are further values of this example, such as `sample_weight`."""
-        self.add_batch(
-            predictions=[prediction],
-            references=None if reference is None else [reference],
-            **{name: [value] for name, value in values.items()},
-        )
+        rows = {name: [value] for name, value in values.items()}
+        self.add_batch(predictions=[prediction], references=None if reference is None else [reference], **rows)
 
     def add_batch(self, *, predictions: Any, references: Any = None, **values: Any) -> None:
         """Add a batch: lists, numpy arrays or torch tensors (on any device) of one entry per example.
@@ -112,17 +107,14 @@ class Metric:
             DataError: nothing was added, or the batch cannot be judged.
             ArgumentError: an option is unknown or does not fit the data.
         """
-        known_values, known_options = self.value_names(), self.option_names()
-        self._check_names(options, known_options | known_values, "compute")
-        values = {name: options.pop(name) for name in known_values & options.keys()}
+        self._check_names(options, self.option_names() | self.value_names(), "compute")
+        values = {name: options.pop(name) for name in self.value_names() & options.keys()}
         state = self.state
         if predictions is not None:
             state = copy.deepcopy(state)  # nearly always empty here, so this costs nothing
             state.add(predictions, references, **values)
         elif references is not None:
-            raise DataError(
-                f"metric {self.name!r} got references without predictions. Pass predictions= too."
-            )
+            raise DataError(f"metric {self.name!r} got references without predictions. Pass predictions= too.")
         elif values:
             raise ArgumentError(
                 f"metric {self.name!r}: {listing(values)} belongs to examples that were already added. "
@@ -148,10 +140,9 @@ class Metric:
     def _check_names(self, given: Iterable[str], known: set[str], where: str) -> None:
         for name in given:
             if name not in known:
-                known_text = listing(sorted(known)) or "none"
                 raise ArgumentError(
                     f"{where} of metric {self.name!r} has no argument {name!r}{nearest(name, known)}; "
-                    f"besides predictions and references it takes: {known_text}."
+                    f"besides predictions and references it takes: {listing(sorted(known)) or 'none'}."
                 )
 
 
@@ -168,9 +159,7 @@ class Combined(Metric):
     def __init__(self, parts: Mapping[str, Metric], rename: Mapping[str, str] | None = None, name: str = ""):
         """`parts` by name; `rename` maps names of figures to other ones; `name` is used in messages."""
         if not parts:
-            raise ArgumentError(
-                "combine got no metrics. Pass at least one name, e.g. combine(['accuracy', 'f1'])."
-            )
+            raise ArgumentError("combine got no metrics. Pass at least one, e.g. combine(['accuracy', 'f1']).")
         self.parts = dict(parts)
         self.rename = dict(rename or {})
         self.label = name or "+".join(self.parts)
@@ -191,13 +180,10 @@ class Combined(Metric):
             part.add_batch(predictions=predictions, references=references, **mine)
 
     def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any]:
-        known = self.option_names() | self.value_names()
-        self._check_names(options, known, "compute")
-        before = [
-            (leaf, leaf.state) for leaf in self._leaves()
-        ]  # compute replaces states, never changes them
+        self._check_names(options, self.option_names() | self.value_names(), "compute")
+        before = [(leaf, leaf.state) for leaf in self._leaves()]  # compute replaces states, never changes them
+        found = {}
         try:
-            found = {}
             for name, part in self.parts.items():
                 takes = part.option_names() | part.value_names()
                 mine = {k: v for k, v in options.items() if k in takes}
@@ -214,11 +200,8 @@ class Combined(Metric):
         }
 
     def _leaves(self) -> list[Metric]:
-        return [
-            leaf
-            for part in self.parts.values()
-            for leaf in (part._leaves() if isinstance(part, Combined) else [part])
-        ]
+        parts = self.parts.values()
+        return [m for part in parts for m in (part._leaves() if isinstance(part, Combined) else [part])]
 
     def value_names(self) -> set[str]:
         return set().union(*(part.value_names() for part in self.parts.values()))
@@ -241,18 +224,13 @@ def as_array(values: Any, what: str) -> np.ndarray:
         values = values.detach().cpu()
         # numpy has no bfloat16
         return (values.double() if values.is_floating_point() else values).numpy()
-    if isinstance(values, str | bytes | Mapping):
-        raise DataError(
-            f"{what} must be a list or an array with one entry per example, not one {type(values).__name__}."
-        )
-    if not isinstance(values, np.ndarray | Sequence) and not hasattr(values, "__array__"):
-        if not hasattr(values, "__iter__"):
-            raise DataError(
-                f"{what} must be a list or an array with one entry per example, not one {type(values).__name__}."
-            )
-        values = list(values)
-    elif isinstance(values, Sequence) and not isinstance(values, list | tuple):
+    if isinstance(values, str | bytes | Mapping) or not (hasattr(values, "__iter__") or hasattr(values, "__array__")):
+        kind = type(values).__name__
+        raise DataError(f"{what} must be a list or an array with one entry per example, not one {kind}.")
+    if isinstance(values, Sequence) and not isinstance(values, list | tuple):
         values = values[:]  # a lazy column of a data set gives all its values in one read
+    elif not isinstance(values, Sequence) and not hasattr(values, "__array__"):
+        values = list(values)
     if isinstance(values, list | tuple) and len(values) and hasattr(values[0], "detach"):
         values = [as_array(v, what) for v in values]
     try:
@@ -264,32 +242,34 @@ def as_array(values: Any, what: str) -> np.ndarray:
     if array.dtype.kind not in "biufUS" and array.size:
         first = next((i for i, v in enumerate(array.ravel()) if not isinstance(v, int | float | str)), 0)
         raise DataError(
-            f"{what} hold {array.ravel()[first]!r} at position {first}, which is neither a number nor a text. "
-            f"Leave out such rows, or give them a value."
+            f"{what} hold {array.ravel()[first]!r} at position {first}, which is neither a number nor a text. Leave out such rows, or give them a value."
         )
     return array
 
 
-def as_weights(sample_weight: Any, examples: int) -> np.ndarray | None:
-    """Weights `[examples]` in float64, or None when none were given."""
+def as_weights(sample_weight: Any, examples: int) -> np.ndarray:
+    """Weights `[examples]` in float64; all 1 when none were given."""
     if sample_weight is None:
-        return None
+        return np.ones(examples)
     weights = as_array(sample_weight, "sample_weight").astype(np.float64)
-    if weights.shape != (examples,):
+    if weights.shape != (examples,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise DataError(
-            f"sample_weight has shape {list(weights.shape)} but there are {examples} predictions. Pass one weight each."
+            f"sample_weight of shape {list(weights.shape)} must hold a finite number of 0 or more for each of {examples} predictions."
         )
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise DataError("sample_weight holds a negative or not finite value. Weights are 0 or larger.")
     return weights
+
+
+def figure_of(metric: Metric, predictions: Any, references: Any, options: Mapping[str, Any]) -> Any:
+    """The figure that `metric` is named after, for its form as a plain function."""
+    given = [] if predictions is None else predictions
+    return metric.compute(predictions=given, references=references, **options)[metric.name]
 
 
 def check_lengths(predictions: int, references: int) -> None:
     """Raises DataError unless both lengths are the same."""
     if predictions != references:
-        raise DataError(
-            f"{predictions} predictions but {references} references. Each prediction needs exactly one reference."
-        )
+        what = f"{predictions} predictions but {references} references"
+        raise DataError(f"{what}. Each prediction needs exactly one reference.")
 
 
 def _keyword_only(function: Any) -> set[str]:

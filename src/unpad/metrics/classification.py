@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing
-from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths
+from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths, figure_of
 from unpad.notices import say_once
 
 Average = Literal["binary", "micro", "macro", "weighted", "samples"] | None
@@ -38,15 +38,12 @@ class Counts(Accumulator):
         self.multilabel: bool | None = None
         self.classes = np.empty(0, dtype=np.int64)
         """`[C]` sorted labels seen so far (column numbers when multi-label)."""
-        self.hit, self.predicted, self.true = (np.zeros(0) for _ in range(3))
-        """`[C]` right predictions, predictions, references of each class."""
-        self.right = 0.0
-        """Weight of the examples that are right in every label."""
-        self.total = 0.0
-        self.row_sum = np.zeros(3)
-        """Sums over examples of precision, recall and F1 within each example, where these are defined."""
-        self.row_undefined = np.zeros(3)
-        """Weight of the examples where they are not."""
+        self.counts = np.zeros((3, 0))
+        """`[3, C]` right predictions, predictions, references of each class."""
+        self.right = self.total = 0.0
+        """Weight of the examples that are right in every label, and of all."""
+        self.row_sum, self.row_undefined = np.zeros(3), np.zeros(3)
+        """Sums over examples of precision, recall and F1 within each, and the weight of those where they are not defined."""
 
     def add(self, predictions: Any, references: Any, *, sample_weight: Any = None) -> None:
         """Take one batch; `sample_weight` `[B]` counts an example as that many."""
@@ -61,19 +58,19 @@ class Counts(Accumulator):
             )
         weights = as_weights(sample_weight, len(true))
         self._check_kind(predicted, true)
-        if predicted.ndim == 2:
-            self._add_rows(predicted, true, weights)
-        else:
-            self._add_labels(predicted, true, weights)
         self.multilabel = predicted.ndim == 2
+        right = (
+            self._add_rows(predicted, true, weights) if self.multilabel else self._add_labels(predicted, true, weights)
+        )
+        self.right += float(weights[right].sum())
+        self.total += float(weights.sum())
         self.examples += len(true)
 
     def _check_kind(self, predicted: np.ndarray, true: np.ndarray) -> None:
         multilabel = predicted.ndim == 2
         if self.multilabel not in (None, multilabel):
             raise DataError(
-                "one batch holds class labels [examples] and another multi-label rows [examples, classes]. "
-                "Add only one kind between two calls of compute."
+                "one batch holds class labels [examples] and another multi-label rows [examples, classes]. Add only one kind between two calls of compute."
             )
         for values, what in ((predicted, "predictions"), (true, "references")):
             if multilabel and not np.isin(values, (0, 1)).all():
@@ -84,53 +81,40 @@ class Counts(Accumulator):
                 )
         if multilabel and self.multilabel and predicted.shape[1] != len(self.classes):
             raise DataError(
-                f"multi-label rows have {predicted.shape[1]} columns but earlier ones had {len(self.classes)}. "
-                f"Every row needs one column per class."
+                f"multi-label rows have {predicted.shape[1]} columns but earlier ones had {len(self.classes)}. Every row needs one column per class."
             )
-        texts = {values.dtype.kind == "U" for values in (predicted, true)}
-        if self.multilabel is False:
-            texts.add(self.classes.dtype.kind == "U")
-        if len(texts) == 2:
+        known = [self.classes] if self.multilabel is False else []
+        if len({values.dtype.kind == "U" for values in (predicted, true, *known)}) == 2:
             raise DataError(
                 "labels are numbers in one place and texts in another (predictions, references or an earlier batch). "
                 "Map them to one kind, e.g. with model.config.label2id."
             )
 
-    def _add_labels(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> None:
-        classes = np.unique(
-            np.concatenate([self.classes, predicted, true] if len(self.classes) else [predicted, true])
-        )
-        if len(classes) != len(self.classes):
-            place = np.searchsorted(classes, self.classes) if len(self.classes) else np.empty(0, np.int64)
-            self.hit, self.predicted, self.true = (
-                _spread(counts, place, len(classes)) for counts in (self.hit, self.predicted, self.true)
-            )
-            self.classes = classes
-        size = len(classes)
+    def _add_labels(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        old = [self.classes] if len(self.classes) else []
+        classes = np.unique(np.concatenate([*old, predicted, true]))
+        counts = np.zeros((3, len(classes)))
+        if old:
+            counts[:, np.searchsorted(classes, self.classes)] = self.counts
         predicted, true = np.searchsorted(classes, predicted), np.searchsorted(classes, true)
-        same = predicted == true
-        self.predicted = self.predicted + np.bincount(predicted, weights, size)
-        self.true = self.true + np.bincount(true, weights, size)
-        self.hit = self.hit + np.bincount(true[same], None if weights is None else weights[same], size)
-        self.total += len(true) if weights is None else float(weights.sum())
-        self.right += np.count_nonzero(same) if weights is None else float(weights[same].sum())
+        right = predicted == true
+        for row, (labels, weight) in zip(
+            counts, ((true[right], weights[right]), (predicted, weights), (true, weights)), strict=True
+        ):
+            row += np.bincount(labels, weight, len(classes))
+        self.classes, self.counts = classes, counts
+        return right
 
-    def _add_rows(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> None:
-        predicted, true = predicted.astype(np.float64), true.astype(np.float64)
-        weight = np.ones(len(true)) if weights is None else weights
+    def _add_rows(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        hits = np.stack([predicted * true, predicted, true]).astype(np.float64)
         if not len(self.classes):
-            self.classes = np.arange(true.shape[1])
-            self.hit, self.predicted, self.true = (np.zeros(true.shape[1]) for _ in range(3))
-        both = predicted * true
-        self.predicted = self.predicted + weight @ predicted
-        self.true = self.true + weight @ true
-        self.hit = self.hit + weight @ both
-        self.total += float(weight.sum())
-        self.right += float(weight[(predicted == true).all(1)].sum())
-        rows = _figures(both.sum(1), predicted.sum(1), true.sum(1))
+            self.classes, self.counts = np.arange(true.shape[1]), np.zeros((3, true.shape[1]))
+        self.counts = self.counts + weights @ hits
+        rows = _figures(hits.sum(2))
         undefined = np.isnan(rows)
-        self.row_sum = self.row_sum + np.where(undefined, 0.0, rows) @ weight
-        self.row_undefined = self.row_undefined + undefined @ weight
+        self.row_sum = self.row_sum + np.where(undefined, 0.0, rows) @ weights
+        self.row_undefined = self.row_undefined + undefined @ weights
+        return (predicted == true).all(1)
 
 
 class Accuracy(Metric):
@@ -163,48 +147,20 @@ class Precision(Metric):
         labels: Sequence[int | str] | None = None,
         zero_division: float | str = "warn",
     ) -> dict[str, Any]:
-        """`{"precision": value}`; see `averaged` for the options."""
+        """`{name: value}`; see `averaged` for the options."""
         return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
 
 
-class Recall(Metric):
+class Recall(Precision):
     """Of the examples that have a class, the share that were given it: hits / true."""
 
     name = "recall"
-    configs = ("default", "multilabel")
-    accumulator = Counts
-
-    def result(
-        self,
-        state: Counts,
-        *,
-        average: Average = "binary",
-        pos_label: int | str = 1,
-        labels: Sequence[int | str] | None = None,
-        zero_division: float | str = "warn",
-    ) -> dict[str, Any]:
-        """`{"recall": value}`; see `averaged` for the options."""
-        return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
 
 
-class F1(Metric):
+class F1(Precision):
     """Harmonic mean of precision and recall: 2 hits / (predicted + true)."""
 
     name = "f1"
-    configs = ("default", "multilabel")
-    accumulator = Counts
-
-    def result(
-        self,
-        state: Counts,
-        *,
-        average: Average = "binary",
-        pos_label: int | str = 1,
-        labels: Sequence[int | str] | None = None,
-        zero_division: float | str = "warn",
-    ) -> dict[str, Any]:
-        """`{"f1": value}`; see `averaged` for the options."""
-        return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
 
 
 class MatthewsCorrelation(Metric):
@@ -220,22 +176,13 @@ class MatthewsCorrelation(Metric):
     def result(self, state: Counts, *, average: Literal["macro"] | None = "macro") -> dict[str, Any]:
         """`{"matthews_correlation": value}`; of multi-label rows the mean over columns, or with `average=None` a list."""
         if not state.multilabel:
-            return {self.name: _matthews(state.hit, state.predicted, state.true, state.total)}
+            return {self.name: _matthews(state.counts, state.total)}
         if average not in ("macro", None):
             raise ArgumentError(
                 f"metric {self.name!r} cannot average by {average!r}; pass average='macro' or average=None."
             )
-        columns = []
-        for hit, predicted, true in zip(state.hit, state.predicted, state.true, strict=True):
-            neither = state.total - predicted - true + hit
-            columns.append(
-                _matthews(
-                    np.array([neither, hit]),
-                    np.array([state.total - predicted, predicted]),
-                    np.array([state.total - true, true]),
-                    state.total,
-                )
-            )
+        n = state.total
+        columns = [_matthews(np.array([[n - p - t + h, h], [n - p, p], [n - t, t]]), n) for h, p, t in state.counts.T]
         return {self.name: float(np.mean(columns)) if average else columns}
 
 
@@ -253,7 +200,6 @@ def averaged(
         average: `"binary"` is the value of class `pos_label` alone; `"micro"` counts all classes together; `"macro"`
             is the mean over classes; `"weighted"` that mean weighted by true counts; `"samples"` (multi-label) the
             mean over examples; None gives a list with one value per class, sorted by label or in the order of `labels`.
-        pos_label: the class that `"binary"` is about.
         labels: the classes to take into account, seen or not; by default all that were seen.
         zero_division: value where nothing was predicted or nothing was true: 0 (said once, also under `"warn"`), 1,
             or NaN, which averages leave out.
@@ -261,17 +207,23 @@ def averaged(
     Raises:
         ArgumentError: an option is unknown or does not fit the labels; the message says what to pass.
     """
-    fill = _zero_division(zero_division)
+    if zero_division not in ("warn", 0, 1) and not (isinstance(zero_division, float) and math.isnan(zero_division)):
+        raise ArgumentError(
+            f"zero_division={zero_division!r} is not allowed; pass 0, 1, float('nan') or 'warn' (0, said once)."
+        )
     if average not in _AVERAGES:
         raise ArgumentError(f"average={average!r} is unknown; pass one of {listing(map(repr, _AVERAGES))}.")
+    row, fill = _FIGURES.index(figure), 0.0 if zero_division == "warn" else float(zero_division)
     if average == "samples":
-        return _over_rows(counts, figure, labels, fill, zero_division)
-    if average == "binary":
-        labels = [_positive(counts, figure, pos_label)]
-    hit, predicted, true = _select(counts, labels)
-    if average == "micro":
-        hit, predicted, true = hit.sum(keepdims=True), predicted.sum(keepdims=True), true.sum(keepdims=True)
-    values = _figures(hit, predicted, true)[_FIGURES.index(figure)]
+        _check_samples(counts, labels)
+        empty = counts.row_undefined[row]
+        if empty and zero_division == "warn":
+            _say_undefined(figure)
+        of = counts.total - (empty if math.isnan(fill) else 0.0)
+        total = counts.row_sum[row] + (0.0 if math.isnan(fill) else fill * empty)
+        return float(total / of) if of > 0 else math.nan
+    chosen = _select(counts, [_positive(counts, figure, pos_label)] if average == "binary" else labels)
+    values = _figures(chosen.sum(1, keepdims=True) if average == "micro" else chosen)[row]
     undefined = np.isnan(values)
     if undefined.any() and zero_division == "warn":
         _say_undefined(figure)
@@ -281,38 +233,33 @@ def averaged(
     known = ~np.isnan(values)
     if not known.any():
         return math.nan
-    weights = true[known] if average == "weighted" and true[known].sum() > 0 else None
-    return float(np.average(values[known], weights=weights))
+    true = chosen[2, known] if average == "weighted" else np.zeros(1)
+    return float(np.average(values[known], weights=true if true.sum() > 0 else None))
 
 
 def accuracy(predictions: Any, references: Any, **options: Any) -> float:
     """Accuracy of labels `[B]` or multi-label rows `[B, C]`; options as in `Accuracy.result`, and `sample_weight`."""
-    return Accuracy().compute(predictions=_given(predictions), references=references, **options)["accuracy"]
+    return figure_of(Accuracy(), predictions, references, options)
 
 
 def precision(predictions: Any, references: Any, **options: Any) -> Any:
     """Precision; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
-    return Precision().compute(predictions=_given(predictions), references=references, **options)["precision"]
+    return figure_of(Precision(), predictions, references, options)
 
 
 def recall(predictions: Any, references: Any, **options: Any) -> Any:
     """Recall; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
-    return Recall().compute(predictions=_given(predictions), references=references, **options)["recall"]
+    return figure_of(Recall(), predictions, references, options)
 
 
 def f1(predictions: Any, references: Any, **options: Any) -> Any:
     """F1; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
-    return F1().compute(predictions=_given(predictions), references=references, **options)["f1"]
+    return figure_of(F1(), predictions, references, options)
 
 
 def matthews_correlation(predictions: Any, references: Any, **options: Any) -> Any:
     """Matthews' correlation; options as in `MatthewsCorrelation.result`, and `sample_weight`."""
-    figures = MatthewsCorrelation().compute(predictions=_given(predictions), references=references, **options)
-    return figures["matthews_correlation"]
-
-
-def _given(predictions: Any) -> Any:
-    return [] if predictions is None else predictions
+    return figure_of(MatthewsCorrelation(), predictions, references, options)
 
 
 def _as_labels(values: Any, what: str) -> np.ndarray:
@@ -320,14 +267,9 @@ def _as_labels(values: Any, what: str) -> np.ndarray:
     if not array.size and array.ndim <= 1:
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind == "f":
-        hint = (
-            "Take .argmax(-1) of logits or scores."
-            if array.ndim > 1
-            else "Take .argmax(-1) of logits, or .astype(int) of class numbers; for real targets use 'mse' or 'pearsonr'."
-        )
         raise DataError(
-            f"{what} are floats (shape {list(array.shape)}, first value {array.ravel()[0]:.6g}) "
-            f"where class labels are needed. {hint}"
+            f"{what} are floats (shape {list(array.shape)}, first value {array.ravel()[0]:.6g}) where class labels are needed. "
+            f"Take .argmax(-1) of logits, .astype(int) of class numbers; for real targets use 'mse' or 'pearsonr'."
         )
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.dtype.kind in "US"):
         raise DataError(
@@ -337,50 +279,31 @@ def _as_labels(values: Any, what: str) -> np.ndarray:
     return array.astype(np.str_ if array.dtype.kind in "US" else np.int64)
 
 
-def _spread(counts: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
-    wider = np.zeros(size)
-    wider[place] = counts
-    return wider
-
-
-def _figures(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """`[3, C]`: precision, recall and F1; NaN where the denominator is zero."""
-    above = np.stack([hit, hit, 2 * hit])
-    below = np.stack([predicted, true, predicted + true])
+def _figures(counts: np.ndarray) -> np.ndarray:
+    """`[3, C]` precision, recall and F1 of `[3, C]` hits, predictions, references; NaN where the denominator is zero."""
+    hit, predicted, true = counts
+    above, below = np.stack([hit, hit, 2 * hit]), np.stack([predicted, true, predicted + true])
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
 
 
-def _over_rows(counts: Counts, figure: str, labels: Any, fill: float, zero_division: float | str) -> float:
+def _check_samples(counts: Counts, labels: Any) -> None:
     if not counts.multilabel:
         raise ArgumentError(
-            "average='samples' needs multi-label rows [examples, classes] of 0 and 1; for one label per example "
-            "pass average='micro', 'macro' or 'weighted'."
+            "average='samples' needs multi-label rows [examples, classes] of 0 and 1; for one label per example pass average='micro', 'macro' or 'weighted'."
         )
     if labels is not None:
         raise ArgumentError(
-            "average='samples' cannot be limited by labels=, because examples are not kept. "
-            "Pass only the wanted columns, or average='macro'."
+            "average='samples' cannot be limited by labels=, because examples are not kept. Pass only the wanted columns, or average='macro'."
         )
-    row = _FIGURES.index(figure)
-    total, undefined = counts.row_sum[row], counts.row_undefined[row]
-    if undefined and zero_division == "warn":
-        _say_undefined(figure)
-    if math.isnan(fill):
-        defined = counts.total - undefined
-        return float(total / defined) if defined > 0 else math.nan
-    return float((total + fill * undefined) / counts.total) if counts.total else math.nan
 
 
 def _positive(counts: Counts, figure: str, pos_label: int | str) -> int | str:
     instead = "Pass average='macro', 'micro', 'weighted' or None"
     if counts.multilabel:
-        raise ArgumentError(
-            f"{figure} of multi-label rows cannot use average='binary'. {instead}, or 'samples'."
-        )
+        raise ArgumentError(f"{figure} of multi-label rows cannot use average='binary'. {instead}, or 'samples'.")
     if len(counts.classes) > 2:
         raise ArgumentError(
-            f"{figure} got {len(counts.classes)} classes ({listing(counts.classes, 6)}) but average='binary' "
-            f"(the default) is for two. {instead}."
+            f"{figure} got {len(counts.classes)} classes ({listing(counts.classes, 6)}) but average='binary' (the default) is for two. {instead}."
         )
     texts = counts.classes.dtype.kind == "U"
     if (texts or len(counts.classes) == 2) and pos_label not in counts.classes.tolist():
@@ -391,10 +314,10 @@ def _positive(counts: Counts, figure: str, pos_label: int | str) -> int | str:
     return pos_label
 
 
-def _select(counts: Counts, labels: Sequence[int | str] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`[C]` counters of `labels` in their order, zero for labels that were never seen."""
+def _select(counts: Counts, labels: Sequence[int | str] | None) -> np.ndarray:
+    """`[3, C]` counts of `labels` in their order, zero for labels that were never seen."""
     if labels is None:
-        return counts.hit, counts.predicted, counts.true
+        return counts.counts
     wanted = as_array(labels, "labels").ravel().tolist()
     if not wanted:
         raise ArgumentError("labels= is empty. Name at least one class, or leave it out to take all.")
@@ -405,34 +328,19 @@ def _select(counts: Counts, labels: Sequence[int | str] | None) -> tuple[np.ndar
         )
     if not set(wanted) & set(place) and {type(w) for w in wanted} != {type(p) for p in place}:
         raise ArgumentError(
-            f"labels={wanted} are of another kind than the labels of the data ({listing(map(repr, place), 6)}). "
-            f"Pass them as the data spells them."
+            f"labels={wanted} are of another kind than the labels of the data ({listing(map(repr, place), 6)}). Pass them as the data spells them."
         )
-    pairs = [place.get(label, len(place)) for label in wanted]
-    padded = (np.append(c, 0.0) for c in (counts.hit, counts.predicted, counts.true))
-    hit, predicted, true = (c[pairs] for c in padded)
-    return hit, predicted, true
+    return np.pad(counts.counts, ((0, 0), (0, 1)))[:, [place.get(label, -1) for label in wanted]]
 
 
-def _matthews(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray, total: float) -> float:
-    between = hit.sum() * total - true @ predicted
-    spread_predicted = total * total - predicted @ predicted
-    spread_true = total * total - true @ true
+def _matthews(counts: np.ndarray, total: float) -> float:
+    hit, predicted, true = counts
     # one class only: the exact answer is 0, and weights may leave a rounding error instead of zero
     if np.count_nonzero(predicted) < 2 or np.count_nonzero(true) < 2:
         return 0.0
-    spread = math.sqrt(max(0.0, spread_predicted * spread_true))
+    between = hit.sum() * total - true @ predicted
+    spread = math.sqrt(max(0.0, (total**2 - predicted @ predicted) * (total**2 - true @ true)))
     return float(between / spread) if spread else 0.0
-
-
-def _zero_division(value: float | str) -> float:
-    if value == "warn":
-        return 0.0
-    if isinstance(value, int | float) and (value in (0, 1) or math.isnan(value)):
-        return float(value)
-    raise ArgumentError(
-        f"zero_division={value!r} is not allowed; pass 0, 1, float('nan') or 'warn' (0, said once)."
-    )
 
 
 def _say_undefined(figure: str) -> None:

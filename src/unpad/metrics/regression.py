@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unpad.errors import ArgumentError, DataError
-from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths
+from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths, figure_of
 from unpad.notices import say_once
 
 
@@ -31,15 +31,11 @@ class SquaredErrors(Accumulator):
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         if len(self.squared) not in (0, x.shape[1]):
             raise DataError(
-                f"predictions have {x.shape[1]} outputs per example but earlier ones had {len(self.squared)}. "
-                f"Every batch needs the same number."
+                f"predictions have {x.shape[1]} outputs per example but earlier ones had {len(self.squared)}. Every batch needs the same number."
             )
         weights = as_weights(sample_weight, len(x))
-        squared = (x - y) ** 2
-        self.squared = (self.squared if len(self.squared) else 0.0) + (
-            squared.sum(0) if weights is None else weights @ squared
-        )
-        self.total += len(x) if weights is None else float(weights.sum())
+        self.squared = (self.squared if len(self.squared) else 0.0) + weights @ (x - y) ** 2
+        self.total += float(weights.sum())
         self.examples += len(x)
 
 
@@ -79,11 +75,8 @@ class Moments(Accumulator):
         """Pearson's correlation in -1..1; NaN when a variable is constant (said once)."""
         if (self.low == self.high).any():
             which = "predictions" if self.low[0] == self.high[0] else "references"
-            why = (
-                "there is one example only"
-                if self.examples == 1
-                else f"all {which} are equal ({self.low.min():.6g})"
-            )
+            equal = f"all {which} are equal ({self.low.min():.6g})"
+            why = "there is one example only" if self.examples == 1 else equal
             say_once(f"correlation is not defined (nan): {why}.", key="correlation of a constant")
             return math.nan
         r = self.product / math.sqrt(self.squares[0]) / math.sqrt(self.squares[1])
@@ -102,10 +95,6 @@ class Values(Accumulator):
         self.batches.append(pair)
         self.examples += pair.shape[1]
 
-    def pairs(self) -> np.ndarray:
-        """`[2, B]`: predictions and references in the order they came."""
-        return np.concatenate(self.batches, 1)
-
 
 class MeanSquaredError(Metric):
     """Mean of squared errors; with `squared=False` its root."""
@@ -115,11 +104,7 @@ class MeanSquaredError(Metric):
     accumulator = SquaredErrors
 
     def result(
-        self,
-        state: SquaredErrors,
-        *,
-        squared: bool = True,
-        multioutput: str | Sequence[float] = "uniform_average",
+        self, state: SquaredErrors, *, squared: bool = True, multioutput: str | Sequence[float] = "uniform_average"
     ) -> dict[str, Any]:
         """`{"mse": value}`.
 
@@ -128,16 +113,16 @@ class MeanSquaredError(Metric):
         """
         values = state.squared / state.total if state.total else np.full(len(state.squared), np.nan)
         values = values if squared else np.sqrt(values)
-        if isinstance(multioutput, str) and multioutput == "raw_values":
+        weights = multioutput
+        if isinstance(weights, str) and weights == "raw_values":
             return {"mse": [float(v) for v in values]}
-        if isinstance(multioutput, str) and multioutput == "uniform_average":
-            return {"mse": float(values.mean())}
-        if isinstance(multioutput, str) or len(multioutput) != len(values):
+        if isinstance(weights, str) and weights == "uniform_average":
+            weights = np.ones(len(values)).tolist()
+        if isinstance(weights, str) or len(weights) != len(values):
             raise ArgumentError(
-                f"multioutput={multioutput!r} is not allowed; pass 'uniform_average', 'raw_values' or a list of "
-                f"{len(values)} weights (one per output)."
+                f"multioutput={multioutput!r} is not allowed; pass 'uniform_average', 'raw_values' or a list of {len(values)} weights (one per output)."
             )
-        return {"mse": float(np.average(values, weights=np.asarray(multioutput, dtype=np.float64)))}
+        return {"mse": float(np.average(values, weights=np.asarray(weights, dtype=np.float64)))}
 
 
 class Pearson(Metric):
@@ -162,7 +147,7 @@ class Spearman(Metric):
 
     def result(self, state: Values) -> dict[str, Any]:
         """`{"spearmanr": value}`."""
-        predictions, references = state.pairs()
+        predictions, references = np.concatenate(state.batches, 1)
         moments = Moments()
         moments.add(_ranks(predictions), _ranks(references))
         return {"spearmanr": moments.correlation()}
@@ -170,23 +155,17 @@ class Spearman(Metric):
 
 def mse(predictions: Any, references: Any, **options: Any) -> Any:
     """Mean squared error of `[B]` or `[B, K]` numbers; options as in `MeanSquaredError.result`, and `sample_weight`."""
-    return MeanSquaredError().compute(predictions=_given(predictions), references=references, **options)[
-        "mse"
-    ]
+    return figure_of(MeanSquaredError(), predictions, references, options)
 
 
 def pearsonr(predictions: Any, references: Any) -> float:
     """Pearson's correlation of `[B]` numbers, in -1..1, or NaN when one side is constant."""
-    return Pearson().compute(predictions=_given(predictions), references=references)["pearsonr"]
+    return figure_of(Pearson(), predictions, references, {})
 
 
 def spearmanr(predictions: Any, references: Any) -> float:
     """Spearman's rank correlation of `[B]` numbers, in -1..1, or NaN when one side is constant."""
-    return Spearman().compute(predictions=_given(predictions), references=references)["spearmanr"]
-
-
-def _given(predictions: Any) -> Any:
-    return [] if predictions is None else predictions
+    return figure_of(Spearman(), predictions, references, {})
 
 
 def _as_numbers(predictions: Any, references: Any, flat: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -195,17 +174,14 @@ def _as_numbers(predictions: Any, references: Any, flat: bool = False) -> tuple[
     for values, what in ((predictions, "predictions"), (references, "references")):
         array = as_array(values, what)
         if array.dtype.kind in "US":
-            raise DataError(
-                f"{what} are texts (first: {array.ravel()[0]!r}) where numbers are needed. Convert them."
-            )
+            first = array.ravel()[0]
+            raise DataError(f"{what} are texts (first: {first!r}) where numbers are needed. Convert them.")
         array = array.astype(np.float64)
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
-        if array.ndim == 0 or array.ndim > (1 if flat else 2):
+        if array.ndim not in ((1,) if flat else (1, 2)):
             allowed = "[examples]" if flat else "[examples] or [examples, outputs]"
-            raise DataError(
-                f"{what} have shape {list(array.shape)} where {allowed} is needed. Pass one number each."
-            )
+            raise DataError(f"{what} have shape {list(array.shape)} where {allowed} is needed. Pass numbers only.")
         odd = np.argwhere(~np.isfinite(array))
         if len(odd):
             at = tuple(int(i) for i in odd[0])
@@ -214,12 +190,12 @@ def _as_numbers(predictions: Any, references: Any, flat: bool = False) -> tuple[
                 f"Find out why the model or the data gives it; such a mean would say nothing."
             )
         both.append(array)
-    check_lengths(len(both[0]), len(both[1]))
-    if len(both[0]) and both[0].shape != both[1].shape:
-        raise DataError(
-            f"predictions have shape {list(both[0].shape)} and references {list(both[1].shape)}. They must be equal."
-        )
-    return both[0], both[1]
+    x, y = both
+    check_lengths(len(x), len(y))
+    if len(x) and x.shape != y.shape:
+        shapes = f"predictions have shape {list(x.shape)} and references {list(y.shape)}"
+        raise DataError(f"{shapes}. They must be equal.")
+    return x, y
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

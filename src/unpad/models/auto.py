@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from unpad.checkpoint.load import load_weights, read_config
 from unpad.config import ModelConfig
@@ -60,9 +59,7 @@ class ModelClass:
         (default fp32). The model is returned in evaluation mode. Raises CheckpointError for missing, damaged or foreign files.
         """
         if options.get("trust_remote_code"):
-            raise ArgumentError(
-                "trust_remote_code=True is not supported: no code is ever loaded with a model"
-            )
+            raise ArgumentError("trust_remote_code=True is not supported: no code is ever loaded with a model")
         hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
         dtype = _dtype(options.pop("torch_dtype", None) if dtype is None else dtype)
         for key in _IGNORED:
@@ -93,8 +90,7 @@ class ModelClass:
         model.to_empty(device="cpu")
         report = load_weights(model, folder, kind, self.head, resize_head=ignore_mismatched_sizes)
         if report.new:
-            _draw(model, report.new)
-        if self.head != "base" and report.new:
+            initialise(model, named, report.new)
             say(f"{model.class_name} from {name}: new head, to be trained: {listing(report.new)}")
         if report.unexpected:
             say(f"{model.class_name} from {name}: not used from the file: {listing(report.unexpected, 4)}")
@@ -146,16 +142,6 @@ def _dtype(given: Any) -> torch.dtype | None:
     return found
 
 
-def _draw(model: Model, names: tuple[str, ...]) -> None:
-    """Initialise just the parameters in `names`."""
-    wanted = set(names)
-    for prefix, module in model.named_modules():
-        direct = [f"{prefix}.{n}" for n, _ in module.named_parameters(recurse=False)]
-        if wanted.intersection(direct):
-            holder = nn.ModuleList([module])
-            initialise(holder, model.config)
-
-
 class ConfigClass:
     """Makes configurations: of the family that a checkpoint names (`AutoConfig`) or of a given one (`BertConfig`)."""
 
@@ -186,9 +172,12 @@ class ConfigClass:
 
 AutoConfig = ConfigClass("AutoConfig")
 AutoModel = ModelClass("AutoModel", "base")
-AutoModelForSequenceClassification = ModelClass(
-    "AutoModelForSequenceClassification", "sequence-classification"
-)
+AutoModelForMaskedLM = ModelClass("AutoModelForMaskedLM", "masked-lm")
+AutoModelForMultipleChoice = ModelClass("AutoModelForMultipleChoice", "multiple-choice")
+AutoModelForPreTraining = ModelClass("AutoModelForPreTraining", "pre-training")
+AutoModelForQuestionAnswering = ModelClass("AutoModelForQuestionAnswering", "question-answering")
+AutoModelForSequenceClassification = ModelClass("AutoModelForSequenceClassification", "sequence-classification")
+AutoModelForTokenClassification = ModelClass("AutoModelForTokenClassification", "token-classification")
 
 
 def __getattr__(name: str) -> Any:

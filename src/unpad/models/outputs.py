@@ -13,7 +13,7 @@ class ModelOutput(OrderedDict):
     None when no labels were given.
     """
 
-    def __init__(self, loss_sum: Any = None, loss_count: int | None = None, **fields: Any) -> None:
+    def __init__(self, loss_sum: Any = None, loss_count: Any = None, **fields: Any) -> None:
         super().__init__((name, value) for name, value in fields.items() if value is not None)
         self.__dict__["loss_sum"] = loss_sum
         self.__dict__["loss_count"] = loss_count

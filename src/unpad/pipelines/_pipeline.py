@@ -12,17 +12,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from unpad.batch import PackedBatch
+from unpad.core.heads import HEADS
 from unpad.data.sampler import token_budget_batches
 from unpad.engine.precision import choose_precision
 from unpad.errors import ArgumentError, CheckpointError, DataError, nearest
-from unpad.families import HEAD_CLASSES
 from unpad.models import auto
 from unpad.models.model import Model
 from unpad.notices import say, say_once
-from unpad.tasks import Columns, Features, Task, spent, task_of
+from unpad.tasks import Features, Task, spent, task_of
 from unpad.tasks import task as find_task
 from unpad.text.tokenizer import AutoTokenizer, Tokenizer, TruncationReport
 
@@ -56,7 +58,7 @@ class Pipeline:
         """Where the model is."""
         return self.model.device
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: Any = None, *more: Any, **options: Any) -> Any:
         """Answer inputs.
 
         A list gives a list; a generator (any iterator) or a data set gives an iterator that reads on as it is consumed;
@@ -65,6 +67,14 @@ class Pipeline:
 
         Raises DataError, naming the input, for what is no text, and ArgumentError for unknown options.
         """
+        if len(more) > len(self._task.positional):
+            raise ArgumentError(f"a pipeline for {self.task} takes one input; give several as a list")
+        options.update(zip(self._task.positional, more, strict=False))
+        inputs = self._task.inputs(inputs, options)
+        if inputs is None:
+            raise DataError(
+                f"input 0 is None: a pipeline for {self.task} needs an input; give a text, or a list of them"
+            )
         called = self._checked(options, "a pipeline call")
         merged = {**self._options, **called}
         limit = self._limit(merged)  # wrong options are refused now, also where the answers come later
@@ -104,27 +114,35 @@ class Pipeline:
         if not inputs:
             return []
         truncation = options.get("truncation", True)
-        features = self._task.encode(inputs, self.tokenizer, limit, truncation=truncation, first=first)
-        self._check(features, limit, first)
         mine = {name: options[name] for name in self._task.options if name in options}
-        return self._task.answers(self._logits(features, bar), self.model.config, mine)
+        config = self.model.config
+        features = self._task.encode(
+            inputs, self.tokenizer, limit, truncation=truncation, first=first, config=config, **mine
+        )
+        if not len(features):
+            return self._task.answers([], features, config, mine)
+        self._check(features, limit, first)
+        return self._task.answers(self._found(features, mine, bar), features, config, mine)
 
-    def _logits(self, features: Features, bar: Any) -> Tensor:
-        """[B, C] fp32 on the CPU, in the order of the features."""
+    def _found(self, features: Features, options: Mapping[str, Any], bar: Any) -> Any:
+        """The model's answers on the CPU in the order of the features: [B, C] fp32, or B arrays where they are per token."""
         model, device = self.model, self.model.device
         training = model.training
-        if (
-            training
-        ):  # a model that is being trained is left as it was, and its dropout never reaches an answer
+        if training:  # a model that is being trained is left as it was, and its dropout never reaches an answer
             model.eval()
+        per_row = model.labels_of in ("row", "choice") or self._task.by_sequence(options)
         parts: list[Tensor] = []
         rows: list[int] = []
+        sizes: list[int] = []
         try:
             with torch.inference_mode(), self.precision.autocast(device.type):
                 for chosen in token_budget_batches(features.lengths, self.max_tokens):
                     batch = features.pack(chosen)
-                    parts.append(model(batch.to(device, non_blocking=True))["logits"])
-                    rows.extend(batch.sample_ids)
+                    parts.append(self._task.reduce(model(batch.to(device, non_blocking=True)), batch, options))
+                    # answers to choices come in the order of the rows, all others in that of the batch
+                    rows.extend(chosen.tolist() if model.labels_of == "choice" else batch.sample_ids)
+                    if not per_row:
+                        sizes.extend(batch.lengths if batch.asked is None else _counts(batch))
                     if bar is not None:
                         bar.update(len(chosen))
         finally:
@@ -132,8 +150,11 @@ class Pipeline:
                 model.train()
             if bar is not None:
                 bar.close()
-        logits = torch.cat(parts).float().cpu()
-        return torch.empty_like(logits).index_copy_(0, torch.tensor(rows), logits)
+        values = torch.cat(parts).float().cpu()
+        if per_row:
+            return torch.empty_like(values).index_copy_(0, torch.tensor(rows), values)
+        split = torch.split(values, sizes)
+        return [split[place].numpy() for place in np.argsort(rows)]
 
     def _check(self, features: Features, limit: int, first: int) -> None:
         """Ids and lengths that would crash inside the model are named here, on the host."""
@@ -152,7 +173,7 @@ class Pipeline:
 
     def _limit(self, options: Mapping[str, Any]) -> int:
         """Tokens that an input may have."""
-        most = self.model.config.max_positions
+        most = self.model.config.longest
         asked = options.get("max_length")
         if asked is None:
             return min(most, self.tokenizer.model_max_length)
@@ -178,10 +199,17 @@ class Pipeline:
                     f"{where} for {self.task} has no option {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
                 )
         mine = self._task.checked({name: options[name] for name in self._task.options if name in options})
+        mine = self._task.settled(mine, self.tokenizer)
         return {**mine, **{name: options[name] for name in _TOKENIZER if options.get(name) is not None}}
 
     def __repr__(self) -> str:
         return f"Pipeline({self.task!r}, {self.model.class_name} from {self.model.name_or_path!r}, {self.precision.name} on {self.device})"
+
+
+def _counts(batch: PackedBatch) -> list[int]:
+    """Tokens asked of each sequence of the batch."""
+    assert batch.asked is not None
+    return np.histogram(batch.asked.cpu().numpy(), np.cumsum([0, *batch.lengths]))[0].tolist()
 
 
 # ---- inputs ----
@@ -204,32 +232,13 @@ def _is_many(inputs: Any) -> bool:
 def _windows(inputs: Any, task: Task) -> Iterator[list[Any]]:
     """The inputs of an iterator, a column or a data set as lists of up to WINDOW, read when they are needed."""
     if hasattr(inputs, "column_names"):
-        columns = _columns(inputs, task)
-        if hasattr(inputs, "__len__"):
-            return _slices(
-                inputs.with_format(None).select_columns([c for c in columns if c is not None]), columns
-            )
-        return _chunks(_row(row, columns) for row in inputs)
+        columns = task.columns(inputs, labelled=False)
+        if hasattr(inputs, "select_columns"):
+            inputs = inputs.with_format(None).select_columns(list(dict.fromkeys(columns.used)))
+        return _chunks(task.row_input(row, columns) for row in inputs)
     if hasattr(inputs, "__iter__"):
         return _chunks(inputs)
     return _chunks(inputs[i] for i in range(len(inputs)))
-
-
-def _columns(dataset: Any, task: Task) -> tuple[str, str | None]:
-    found: Columns = task.columns(dataset, labelled=False)
-    return found.text, found.text_pair
-
-
-def _slices(dataset: Any, columns: tuple[str, str | None]) -> Iterator[list[Any]]:
-    first, second = columns
-    for start in range(0, len(dataset), WINDOW):
-        rows = dataset[start : start + WINDOW]
-        yield list(rows[first]) if second is None else list(zip(rows[first], rows[second], strict=True))
-
-
-def _row(row: Mapping[str, Any], columns: tuple[str, str | None]) -> Any:
-    first, second = columns
-    return row[first] if second is None else (row[first], row[second])
 
 
 def _chunks(inputs: Iterable[Any]) -> Iterator[list[Any]]:
@@ -250,14 +259,7 @@ def _bar(size: int) -> Any:
 
 
 def build(
-    task: str | None,
-    model: Any,
-    tokenizer: Any,
-    *,
-    device: Any,
-    precision: str,
-    max_tokens: int,
-    **options: Any,
+    task: str | None, model: Any, tokenizer: Any, *, device: Any, precision: str, max_tokens: int, **options: Any
 ) -> Pipeline:
     """See `unpad.pipeline`."""
     found = None if task is None else find_task(task)
@@ -272,18 +274,14 @@ def build(
         if name in options:
             loading[name] = options.pop(name)
     if options.get("framework", "pt") not in ("pt", None):
-        raise ArgumentError(
-            f"framework={options['framework']!r} is not possible; leave it out: models are PyTorch's"
-        )
+        raise ArgumentError(f"framework={options['framework']!r} is not possible; leave it out: models are PyTorch's")
     if isinstance(model, torch.nn.Module):
         if not isinstance(model, Model):
             raise ArgumentError(
                 f"model is a {type(model).__name__}, which a pipeline cannot run; pass a folder, a Hub id or a model from AutoModel...from_pretrained"
             )
         if loading:
-            raise ArgumentError(
-                f"{next(iter(loading))}= is for loading, but the model is loaded already; leave it out"
-            )
+            raise ArgumentError(f"{next(iter(loading))}= is for loading, but the model is loaded already; leave it out")
         found = _task_for(model, found)
         if device is not None:
             model.to(_device(device))
@@ -294,12 +292,7 @@ def build(
     else:
         raise ArgumentError(f"model is a {type(model).__name__}; pass a folder, a Hub id or a loaded model")
     return Pipeline(
-        found,
-        model,
-        _tokenizer(tokenizer, model, hub),
-        precision=precision,
-        max_tokens=max_tokens,
-        options=options,
+        found, model, _tokenizer(tokenizer, model, hub), precision=precision, max_tokens=max_tokens, options=options
     )
 
 
@@ -318,9 +311,7 @@ def _task_for(model: Model, asked: Task | None) -> Task:
 def _load(asked: Task | None, name: str | Path | None, loading: dict[str, Any]) -> tuple[Task, Model]:
     if name is None:
         if asked is None:
-            raise ArgumentError(
-                "pipeline needs a task or a model, e.g. pipeline('sentiment-analysis', model='folder')"
-            )
+            raise ArgumentError("pipeline needs a task or a model, e.g. pipeline('sentiment-analysis', model='folder')")
         name = asked.default_model
         say_once(f"no model was named: {asked.name} takes {name}; pass model= to choose")
         try:
@@ -343,16 +334,14 @@ def _load(asked: Task | None, name: str | Path | None, loading: dict[str, Any]) 
 
 def _task_of_class(name: str) -> Task | None:
     """The task of a Hugging Face class name, such as BertForSequenceClassification."""
-    heads = [head for head, ending in HEAD_CLASSES.items() if head != "base" and name.endswith(ending)]
+    heads = [head for head, kind in HEADS.items() if head != "base" and name.endswith(kind.suffix)]
     return task_of(heads[0]) if heads else None
 
 
 def _from_pretrained(found: Task, name: str | Path, loading: dict[str, Any]) -> Model:
     model: Model = getattr(auto, found.auto_class).from_pretrained(name, **loading)
-    if model.load_report is not None and model.load_report.new:
-        say(
-            f"{name} was never trained for {found.name}: the answers of its new head mean nothing until it is"
-        )
+    if model.load_report is not None and model.load_report.new and found.head != "base":
+        say(f"{name} was never trained for {found.name}: the answers of its new head mean nothing until it is")
     return model
 
 
@@ -368,9 +357,7 @@ def _tokenizer(given: Any, model: Model, hub: Mapping[str, Any]) -> Tokenizer:
             )
         return AutoTokenizer.from_pretrained(given, **options)
     if not model.name_or_path:
-        raise ArgumentError(
-            "the model was not loaded from a folder, so its tokenizer is unknown; pass tokenizer="
-        )
+        raise ArgumentError("the model was not loaded from a folder, so its tokenizer is unknown; pass tokenizer=")
     try:
         return AutoTokenizer.from_pretrained(model.name_or_path, **options)
     except CheckpointError as error:

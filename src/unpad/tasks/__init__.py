@@ -5,39 +5,50 @@ from __future__ import annotations
 from importlib import import_module
 
 from unpad.errors import ArgumentError, nearest
-from unpad.tasks._task import Columns, Features, Prepared, Task, spent
+from unpad.tasks._task import Columns, Example, Features, Prepared, Task, spent
 
 TASKS: dict[str, str] = {
     "text-classification": "unpad.tasks.text_classification",
+    "token-classification": "unpad.tasks.token_classification",
+    "fill-mask": "unpad.tasks.fill_mask",
+    "question-answering": "unpad.tasks.question_answering",
+    "multiple-choice": "unpad.tasks.multiple_choice",
+    "zero-shot-classification": "unpad.tasks.zero_shot",
+    "feature-extraction": "unpad.tasks.feature_extraction",
 }
 """Name of a task -> module that holds it as `TASK`."""
 
 ALIASES: dict[str, str] = {
     "sentiment-analysis": "text-classification",
     "sequence-classification": "text-classification",
-    "text_classification": "text-classification",
+    "ner": "token-classification",
+    "masked-lm": "fill-mask",
+    "masked-language-modeling": "fill-mask",
+    "mlm": "fill-mask",
+    "qa": "question-answering",
+    "swag": "multiple-choice",
+    "zero-shot": "zero-shot-classification",
 }
 """Other names that people use for a task -> its name."""
 
 
 def task(name: str) -> Task:
     """The task called `name` (or by an alias). Raises ArgumentError, with the nearest name, for any other."""
-    known = ALIASES.get(name, name) if isinstance(name, str) else name
+    spelled = name.replace("_", "-") if isinstance(name, str) else name
+    known = ALIASES.get(spelled, spelled) if isinstance(name, str) else name
     if not isinstance(known, str) or known not in TASKS:
         every = [*TASKS, *ALIASES]
-        raise ArgumentError(
-            f"there is no task {name!r:.60}{nearest(str(name), every)}; there are: {', '.join(every)}"
-        )
+        raise ArgumentError(f"there is no task {name!r:.60}{nearest(str(name), every)}; there are: {', '.join(every)}")
     found: Task = import_module(TASKS[known]).TASK
     return found
 
 
 def task_of(head: str) -> Task | None:
-    """The task that a head is for, or None (the base model answers no task)."""
-    for name in TASKS:
+    """The first task that a head is for, or None: what a base model is for, its head does not tell."""
+    for name in TASKS if head != "base" else ():
         if (found := task(name)).head == head:
             return found
     return None
 
 
-__all__ = ["ALIASES", "TASKS", "Columns", "Features", "Prepared", "Task", "spent", "task", "task_of"]
+__all__ = ["ALIASES", "TASKS", "Columns", "Example", "Features", "Prepared", "Task", "spent", "task", "task_of"]

@@ -175,34 +175,25 @@ def _several(
                 f"row {row} of {split!r} has an empty value in its list of labels in {column!r}; fill it in"
             )
         if pa.types.is_null(inner.type):
-            raise DataError(
-                f"every list of labels in {column!r} of {split!r} is empty; there is nothing to learn"
-            )
+            raise DataError(f"every list of labels in {column!r} of {split!r} is empty; there is nothing to learn")
         flat[split] = inner.cast("float64").to_numpy(zero_copy_only=False)
         if not np.isfinite(flat[split]).all():
             at = int((~np.isfinite(flat[split])).argmax())
             row = int(np.searchsorted(np.cumsum(lengths[split]), at, side="right"))
-            raise DataError(
-                f"the labels in row {row} of {split!r} are not finite ({column!r}); mend or remove the row"
-            )
+            raise DataError(f"the labels in row {row} of {split!r} are not finite ({column!r}); mend or remove the row")
     widths = np.unique(np.concatenate(list(lengths.values())))
     numbers = np.concatenate(list(flat.values()))
     switches = len(widths) == 1 and widths[0] > 1 and ((numbers == 0) | (numbers == 1)).all()
     if names is not None or (not switches and _whole(arrays)):
         if numbers.min(initial=0) < 0:
-            raise DataError(
-                f"labels in {column!r} hold {numbers.min():g}; list ids from 0, or 0 and 1 for each label"
-            )
+            raise DataError(f"labels in {column!r} hold {numbers.min():g}; list ids from 0, or 0 and 1 for each label")
         count = len(names) if names is not None else int(numbers.max(initial=0)) + 1
         move = np.arange(count)
         if given is not None:
             move = _aligned(names, list(given), column) if names is not None else np.arange(len(given))
             names, count = list(given), len(given)
         for split in arrays:
-            rows, ids = (
-                np.repeat(np.arange(len(lengths[split])), lengths[split]),
-                flat[split].astype(np.int64),
-            )
+            rows, ids = (np.repeat(np.arange(len(lengths[split])), lengths[split]), flat[split].astype(np.int64))
             if (ids >= len(move)).any():
                 at = int((ids >= len(move)).argmax())
                 raise DataError(
@@ -221,17 +212,11 @@ def _several(
             )
         values[split] = flat[split].reshape(-1, width).astype(np.float32)
     if given is not None and len(given) != int(widths[0]):
-        raise DataError(
-            f"rows have {widths[0]} labels in {column!r}, the model has {len(given)}: {listing(given)}"
-        )
+        raise DataError(f"rows have {widths[0]} labels in {column!r}, the model has {len(given)}: {listing(given)}")
     inside = bool(((numbers >= 0) & (numbers <= 1)).all())
     if not inside:
-        say(
-            f"labels in {column!r} are lists of numbers beyond 0..1: the model learns {widths[0]} numbers (regression)"
-        )
-    return Targets(
-        values, None if given is None else list(given), int(widths[0]), MULTI if inside else REGRESSION
-    )
+        say(f"labels in {column!r} are lists of numbers beyond 0..1: the model learns {widths[0]} numbers (regression)")
+    return Targets(values, None if given is None else list(given), int(widths[0]), MULTI if inside else REGRESSION)
 
 
 def _whole(arrays: Mapping[str, pa.Array]) -> bool:
@@ -268,9 +253,7 @@ def _aligned(names: list[str], given: list[str], column: str) -> np.ndarray:
         )
     move = np.array([place[name.casefold()] for name in names], dtype=np.int64)
     if not np.array_equal(move, np.arange(len(names))):
-        say(
-            f"labels in {column!r} are numbered otherwise than the model's and were matched by name: {listing(given)}"
-        )
+        say(f"labels in {column!r} are numbered otherwise than the model's and were matched by name: {listing(given)}")
     return move
 
 
@@ -293,9 +276,7 @@ def _looked_up(array: pa.Array, given: list[str], column: str, split: str) -> pa
 
 def _different(arrays: Mapping[str, pa.Array], column: str) -> DataError:
     shown = listing(f"{array.type} in {split!r}" for split, array in arrays.items())
-    return DataError(
-        f"the labels in {column!r} are of different kinds: {shown}; make them the same in all splits"
-    )
+    return DataError(f"the labels in {column!r} are of different kinds: {shown}; make them the same in all splits")
 
 
 def _kind(kind: pa.DataType, column: str, split: str) -> str:
@@ -340,6 +321,4 @@ def _refuse_infinite(values: np.ndarray | None, column: str, split: str) -> None
     assert values is not None
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax())
-        raise DataError(
-            f"the label in row {row} of {split!r} is {values[row]} ({column!r}); mend or remove the row"
-        )
+        raise DataError(f"the label in row {row} of {split!r} is {values[row]} ({column!r}); mend or remove the row")

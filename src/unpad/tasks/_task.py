@@ -32,6 +32,13 @@ class Columns:
     """The second text of a pair."""
     label: str | None = None
     """The answer, where the data set has one."""
+    more: tuple[str, ...] = ()
+    """Further columns that the task reads (the endings of multiple choice, the ids of questions)."""
+
+    @property
+    def used(self) -> list[str]:
+        """All of them."""
+        return [name for name in (self.text, self.text_pair, self.label, *self.more) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Prepared:
     """One of `core.losses.PROBLEM_TYPES`; None when no split has labels."""
     truncation: TruncationReport
     """What truncation has cost."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """By split, what `Task.metrics` needs beside the tokens (the contexts and offsets of question answering)."""
 
     @property
     def model_options(self) -> dict[str, Any]:
@@ -71,7 +80,11 @@ class Features:
     token_type_ids: np.ndarray | None
     """[T] int64, or None where every token is of type 0 (which is what models take None for)."""
     lengths: np.ndarray
-    """[B] int64: tokens of each input."""
+    """[B] int64: tokens of each sequence."""
+    notes: Any = None
+    """What the task's `answers` needs to know of them: offsets, which input each sequence is of."""
+    asked: np.ndarray | None = None
+    """[M] int64 rising: places in T at which a vocabulary head is read."""
 
     @cached_property
     def ends(self) -> np.ndarray:
@@ -87,11 +100,21 @@ class Features:
         starts = (self.ends[rows] - self.lengths[rows]).tolist()
         spans = list(zip(starts, ends, strict=True))
         types = self.token_type_ids
-        return pack(
+        batch = pack(
             [self.input_ids[a:b] for a, b in spans],
             None if types is None else [types[a:b] for a, b in spans],
             sample_ids=rows.tolist(),
         )
+        if self.asked is None:
+            return batch
+        import torch
+
+        starts_of, out = np.cumsum([0, *batch.lengths]), []
+        for start, row in zip(starts_of, batch.sample_ids, strict=False):
+            end = int(self.ends[row])
+            low, high = np.searchsorted(self.asked, [end - int(self.lengths[row]), end])
+            out.append(self.asked[low:high] - (end - int(self.lengths[row])) + start)
+        return replace(batch, asked=torch.from_numpy(np.concatenate(out)))
 
 
 class Task:
@@ -105,8 +128,22 @@ class Task:
     """Name of the class in `unpad.models.auto` that loads such a model."""
     default_model: ClassVar[str]
     """What a pipeline loads when no model is named."""
+    default_data: ClassVar[str | None] = None
+    """Bundled data that a command line learns from when none is named."""
     options: ClassVar[tuple[str, ...]] = ()
-    """Options of `decode` that callers of a pipeline may set."""
+    """Options of `answers` that callers of a pipeline may set."""
+    positional: ClassVar[tuple[str, ...]] = ()
+    """Those of them that may follow the inputs of a call without their names."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Options of `prepare` and `collator` that a command line may set (`unpad.cli.train.TrainOptions`)."""
+    readable: ClassVar[Mapping[str, Any]] = {}
+    """Options with which the command line asks: the answers that people want, where a pipeline's own are others."""
+    words: ClassVar[bool] = False
+    """Its texts may be lists of words."""
+    classes: ClassVar[bool] = True
+    """A model has one output per label, and data without labels teach it nothing."""
+    one_to_one: ClassVar[bool] = True
+    """`prepare` makes one row of each row."""
 
     def columns(
         self,
@@ -126,9 +163,18 @@ class Task:
         columns: Columns,
         max_length: int | None = None,
         label_names: Sequence[str] | None = None,
+        **settings: Any,
     ) -> Prepared:
         """Tokenize a data set and turn its labels into numbers."""
         raise NotImplementedError
+
+    def collator(self, tokenizer: Tokenizer, **settings: Any) -> Any:
+        """The data collator that its training needs; None for the Trainer's own."""
+        return None
+
+    def inputs(self, inputs: Any, options: dict[str, Any]) -> Any:
+        """The inputs of a pipeline call; a task whose inputs come as keywords takes them out of `options`."""
+        return inputs
 
     def encode(
         self,
@@ -138,29 +184,70 @@ class Task:
         *,
         truncation: bool | str = True,
         first: int = 0,
+        config: ModelConfig | None = None,
+        **options: Any,
     ) -> Features:
-        """Tokenize what a pipeline was given; `first` is the number of the first input in messages."""
+        """Tokenize what a pipeline was given; `first` is the number of the first input in messages, `options` are those set."""
         raise NotImplementedError
+
+    def reduce(self, output: Any, batch: PackedBatch, options: Mapping[str, Any]) -> Any:
+        """What of a model's output is brought from the device, in its order: one entry per sequence, token, or token asked."""
+        return output["logits"]
+
+    def by_sequence(self, options: Mapping[str, Any]) -> bool:
+        """Whether `reduce` gives one entry per sequence although the model answers per token."""
+        return False
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of `decode` that say something, from those that a caller has set. Raises ArgumentError for bad values."""
         return dict(options)
 
-    def decode(self, logits: Any, config: ModelConfig) -> list[Any]:
-        """A model's outputs for B inputs as what a person wants, in their order. Subclasses add `options` as keywords."""
-        raise NotImplementedError
+    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+        """What `checked` gave in the model's terms (words as ids); this is what the methods around the model get."""
+        return dict(options)
 
-    def answers(self, logits: Any, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
-        """What a pipeline gives for each of B inputs of a list, under the options that were set."""
+    def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
+        """What a pipeline gives for each input of a list. `found`: a tensor [B, C] in the order of `features`, or for models that
+        answer per token a list of B arrays, each for the tokens (or the tokens asked) of a sequence."""
         raise NotImplementedError
 
     def single(self, answer: Any, is_text: bool, called: Mapping[str, Any]) -> Any:
         """What a pipeline gives for one input that is no list; `called` are the options of this very call."""
         return answer
 
-    def metrics(self, config: ModelConfig) -> Judge:
-        """The figures by which predictions for this task are judged, as a streaming metric for the Trainer."""
+    def metrics(self, config: ModelConfig, notes: Any = None) -> Judge | None:
+        """The figures by which predictions are judged, as a streaming metric for the Trainer; `notes` are those of the
+        prepared split. None: the loss says it all."""
         raise NotImplementedError
+
+    # ---- rows of raw data, for people ----
+
+    def row_input(self, row: Mapping[str, Any], columns: Columns) -> Any:
+        """A row of raw data as an input of the pipeline."""
+        return row[columns.text] if columns.text_pair is None else (row[columns.text], row[columns.text_pair])
+
+    def example(self, row: Mapping[str, Any], answer: Any, columns: Columns, prepared: Prepared) -> Example:
+        """A row and a pipeline's answer to it, as a person reads them."""
+        raise NotImplementedError
+
+    def examples(
+        self, pipe: Any, rows: Sequence[Mapping[str, Any]], columns: Columns, prepared: Prepared
+    ) -> list[Example]:
+        """Rows and the answers of `pipe` to them, as a person reads them."""
+        found = pipe([self.row_input(row, columns) for row in rows], **self.readable)
+        return [self.example(row, answer, columns, prepared) for row, answer in zip(rows, found, strict=True)]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An answer beside the truth, in words."""
+
+    texts: list[str]
+    answer: str
+    truth: str | None = None
+    """None where the data do not tell."""
+    right: bool | None = None
+    """None: where the answer is the truth."""
 
 
 @dataclass
@@ -180,11 +267,14 @@ class Part:
 class Judge:
     """Several figures over one stream of batches. A subclass says how logits become predictions."""
 
+    by_row: ClassVar[bool] = False
+    """`add_batch` takes the numbers of the samples too, as `rows` [B]."""
+
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
 
     def reduce(self, logits: Any) -> Any:
-        """Predictions for logits [B, C], on the same device; as small as the figures allow."""
+        """Predictions for logits [B, C] (or [B, S, C] padded, per token), on the same device; as small as the figures allow."""
         raise NotImplementedError
 
     def add_batch(self, *, predictions: Any, references: Any) -> None:
@@ -203,11 +293,7 @@ class Judge:
 
 
 def tokenize(
-    tokenizer: Tokenizer,
-    texts: list[str],
-    pairs: list[str] | None,
-    max_length: int | None,
-    truncation: bool | str,
+    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int | None, truncation: bool | str
 ) -> Features:
     """Texts (or pairs of them) as features, in one call of the tokenizer."""
     if not texts:

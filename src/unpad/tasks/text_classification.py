@@ -14,7 +14,8 @@ from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.metrics import load_metric
 from unpad.notices import say
 from unpad.tasks._labels import MULTI, REGRESSION, SINGLE, Targets, read_targets, whole_column
-from unpad.tasks._task import Columns, Features, Judge, Part, Prepared, Task, spent, tokenize
+from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
+from unpad.tasks.glue import glue_of, glue_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,9 @@ class TextClassification(Task):
     head = "sequence-classification"
     auto_class = "AutoModelForSequenceClassification"
     default_model = "distilbert-base-uncased-finetuned-sst-2-english"
+    default_data = "helpdesk/pairs"
     options = ("top_k", "function_to_apply")
+    settings = ("data_name",)
 
     # ---- data sets ----
 
@@ -94,46 +97,42 @@ class TextClassification(Task):
         columns: Columns,
         max_length: int | None = None,
         label_names: Sequence[str] | None = None,
+        **settings: Any,
     ) -> Prepared:
         """Tokenize a `DatasetDict` (or a `Dataset`) and turn its labels into numbers.
 
         Texts longer than `max_length` tokens (default: `tokenizer.model_max_length`) are cut and counted; empty texts stay.
         Labels: texts and numbers other than 0..C-1 become ids in sorted order; decimal numbers mean regression; lists
-        mean several labels each. A split whose labels are all -1 or all missing has none. `label_names` are those of a
+        mean several labels each. A split whose labels are all -1 or all missing has none. With `data_name` a GLUE task, numbers get
+        its names, and `metrics` gives its figures. `label_names` are those of a
         trained model, in its order: labels are then matched by name. Raises DataError, naming the row, for what is no text
         or no usable label.
         """
         from datasets import DatasetDict
 
-        splits = (
-            {str(k): v for k, v in raw.items()}
-            if isinstance(raw, Mapping)
-            else {str(raw.split or "train"): raw}
-        )
+        splits = {str(k): v for k, v in raw.items()} if isinstance(raw, Mapping) else {str(raw.split or "train"): raw}
         if not splits:
             raise DataError("the data set has no splits; load or build one with at least 'train'")
+        glue = glue_of(settings.get("data_name"), columns.text, columns.text_pair)
+        if glue is not None and label_names is None and _unnamed(splits, columns.label):
+            label_names = glue.label_names
         targets = read_targets(splits, columns.label, label_names)
         before, done = tokenizer.truncation_report(), {}
         for split, part in splits.items():
             texts = _texts(part, columns.text, split)
             pairs = None if columns.text_pair is None else _texts(part, columns.text_pair, split)
-            done[split] = _tokenized(
-                tokenizer, texts, pairs, max_length, targets.values[split], targets, split
-            )
+            done[split] = _tokenized(tokenizer, texts, pairs, max_length, targets.values[split], targets, split)
         lost = spent(before, tokenizer.truncation_report())
         if lost.truncated:
             say(f"{lost} (the limit is {max_length or tokenizer.model_max_length} tokens)")
         used = {columns.text, columns.text_pair, columns.label}
-        dropped = [
-            c
-            for c in dict.fromkeys(c for part in splits.values() for c in part.column_names)
-            if c not in used
-        ]
+        dropped = [c for c in dict.fromkeys(c for part in splits.values() for c in part.column_names) if c not in used]
         if dropped:
             pair = f" and {columns.text_pair!r}" if columns.text_pair else ""
             answer = f", the label is {columns.label!r}" if columns.label else ""
             say(f"{self.name} reads {columns.text!r}{pair}{answer}; not used: {listing(dropped)}")
-        return Prepared(DatasetDict(done), columns, targets.names, targets.count, targets.kind, lost)
+        notes = {} if glue is None else dict.fromkeys((*splits, "validation"), settings["data_name"])
+        return Prepared(DatasetDict(done), columns, targets.names, targets.count, targets.kind, lost, notes)
 
     # ---- pipelines ----
 
@@ -145,6 +144,7 @@ class TextClassification(Task):
         *,
         truncation: bool | str = True,
         first: int = 0,
+        **options: Any,
     ) -> Features:
         """Features of texts, `(a, b)` tuples and `{"text": a, "text_pair": b}` dictionaries, also mixed.
 
@@ -177,12 +177,7 @@ class TextClassification(Task):
         return out
 
     def decode(
-        self,
-        logits: Tensor,
-        config: ModelConfig,
-        *,
-        top_k: int | None = None,
-        function_to_apply: str | None = None,
+        self, logits: Tensor, config: ModelConfig, *, top_k: int | None = None, function_to_apply: str | None = None
     ) -> list[list[dict[str, Any]]]:
         """For each row of logits [B, C] its `top_k` labels (None: all) as `{"label": name, "score": float}`, best first.
 
@@ -211,10 +206,10 @@ class TextClassification(Task):
             for row, row_scores in zip(order.tolist(), ranked.tolist(), strict=True)
         ]
 
-    def answers(self, logits: Tensor, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
+    def answers(self, found: Tensor, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """Without `top_k` each input gets its best label alone, with it a list, as in `transformers`."""
-        found = self.decode(logits, config, **{"top_k": 1, **options})
-        return found if "top_k" in options else [best[0] for best in found]
+        ranked = self.decode(found, config, **{"top_k": 1, **options})
+        return ranked if "top_k" in options else [best[0] for best in ranked]
 
     def single(self, answer: Any, is_text: bool, called: Mapping[str, Any]) -> Any:
         """A text alone gets a list unless the call itself names `top_k`; a pair alone does not. So `transformers` has it."""
@@ -222,20 +217,36 @@ class TextClassification(Task):
 
     # ---- figures ----
 
-    def metrics(self, config: ModelConfig) -> Judge:
+    def metrics(self, config: ModelConfig, notes: Any = None) -> Judge:
         """The figures for models with this configuration.
 
         `accuracy` and `f1` (of label 1) for two labels; `accuracy` and `f1_macro` for more; `f1_micro` and `f1_macro` for
-        several labels each; `pearson`, `spearmanr` and `mse` for regression (`mse` alone for several outputs).
+        several labels each; `pearson`, `spearmanr` and `mse` for regression (`mse` alone for several outputs). With the
+        name of a GLUE task as `notes`, its figures.
         """
         kind = config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
-        return _Figures(kind, config.num_labels)
+        return _Figures(kind, config.num_labels, () if notes is None else glue_task(notes).figures)
+
+    def example(self, row: Mapping[str, Any], answer: Any, columns: Columns, prepared: Prepared) -> Example:
+        truth, names = None if columns.label is None else row[columns.label], prepared.label_names
+        if isinstance(truth, list):
+            on = (
+                truth
+                if all(isinstance(t, str) for t in truth)
+                else [names[i] if names else i for i, t in enumerate(truth) if t]
+            )
+            truth = listing(on)
+        elif truth is not None:
+            truth = names[truth] if names and isinstance(truth, int) and truth < len(names) else truth
+        texts = [row[name] for name in (columns.text, columns.text_pair) if name is not None]
+        shown = str(answer["label"]) if prepared.label_names else f"{answer['score']:.3f}"
+        return Example(texts, shown, None if truth is None else str(truth))
 
 
 class _Figures(Judge):
     """Keeps one integer per sample (C for several labels, a float for regression), never the logits."""
 
-    def __init__(self, kind: str, labels: int) -> None:
+    def __init__(self, kind: str, labels: int, glue: Sequence[str] = ()) -> None:
         self.kind = kind
         accuracy = Part("accuracy", load_metric("accuracy"), "accuracy")
         macro = Part("f1_macro", load_metric("f1"), "f1", {"average": "macro"})
@@ -250,6 +261,11 @@ class _Figures(Judge):
             parts = [accuracy, Part("f1", load_metric("f1"), "f1")]
         else:
             parts = [accuracy, macro]
+        if glue:
+            known = {part.key: part for part in (*parts, accuracy)}
+            name = "matthews_correlation"
+            known[name] = Part(name, load_metric(name), name)
+            parts = [known[figure] for figure in glue]
         super().__init__(parts)
 
     def reduce(self, logits: Tensor) -> Tensor:
@@ -327,10 +343,7 @@ def _mixed(
     types = None
     if texts.token_type_ids is not None or pairs.token_type_ids is not None:
         types = np.concatenate(
-            [
-                np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids
-                for f in (texts, pairs)
-            ]
+            [np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids for f in (texts, pairs)]
         )[place]
     return Features(np.concatenate([texts.input_ids, pairs.input_ids])[place], types, lengths[back])
 
@@ -353,9 +366,7 @@ def _first(dataset: Any) -> Any:
 
 def _find_texts(features: Mapping[str, Any], second: str | None, label: str | None) -> tuple[str, str | None]:
     """(text, second text or None); `second` and `label` are the columns that the caller has named for these."""
-    texts = {
-        name.lower(): name for name, f in features.items() if _is_text(f) and name not in (second, label)
-    }
+    texts = {name.lower(): name for name, f in features.items() if _is_text(f) and name not in (second, label)}
     if second is not None:
         partners = [a for a, b in PAIRS if b == second.lower() and a in texts]
         if partners:
@@ -366,9 +377,7 @@ def _find_texts(features: Mapping[str, Any], second: str | None, label: str | No
             raise _unclear("text", [texts["text"], *(f"{a} with {b}" for a, b in pairs)], features)
         return texts["text"], second
     if len(pairs) > 1:
-        raise _unclear(
-            "text", [f"{a} with {b}" for a, b in pairs], features, " (and the second with text_pair=)"
-        )
+        raise _unclear("text", [f"{a} with {b}" for a, b in pairs], features, " (and the second with text_pair=)")
     if pairs:
         return pairs[0]
     known = [texts[name] for name in TEXTS if name in texts] or [n for key, n in texts.items() if key not in ("label", "labels", *LABELS)]  # fmt: skip
@@ -394,6 +403,12 @@ def _find_label(features: Mapping[str, Any], texts: tuple[str | None, ...]) -> s
     return found[0] if found else None
 
 
+def _unnamed(splits: Mapping[str, Any], label: str | None) -> bool:
+    """The labels are whole numbers without names."""
+    feature = next((part.features[label] for part in splits.values() if label in part.column_names), None)
+    return str(getattr(feature, "dtype", "")).startswith("int") and not hasattr(feature, "names")
+
+
 def _is_text(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string") and not hasattr(feature, "names")
 
@@ -406,6 +421,11 @@ def _unclear(option: str, found: Sequence[str], features: Mapping[str, Any], mor
 
 
 def _texts(part: Any, column: str, split: str) -> list[str]:
+    return text_array(part, column, split).to_pylist()
+
+
+def text_array(part: Any, column: str, split: str) -> pa.Array:
+    """A column of texts; DataError, naming the row, for one that is missing, and for a column of anything else."""
     import pyarrow as pa
 
     array = whole_column(part, column, split)
@@ -421,7 +441,7 @@ def _texts(part: Any, column: str, split: str) -> list[str]:
         raise DataError(
             f"column {column!r} of {split!r} holds {array.type}, not texts; name another one with text= or text_pair=, or cast it to string"
         )
-    return array.to_pylist()
+    return array
 
 
 def _tokenized(
@@ -433,9 +453,7 @@ def _tokenized(
     from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, NamedSplit, Value
 
     blocks = [
-        tokenize(
-            tokenizer, texts[i : i + BLOCK], None if pairs is None else pairs[i : i + BLOCK], max_length, True
-        )
+        tokenize(tokenizer, texts[i : i + BLOCK], None if pairs is None else pairs[i : i + BLOCK], max_length, True)
         for i in range(0, len(texts), BLOCK)
     ]
     typed = any(block.token_type_ids is not None for block in blocks)
@@ -445,9 +463,7 @@ def _tokenized(
         for block in blocks:
             values = getattr(block, name)
             values = np.zeros(len(block.input_ids), dtype) if values is None else values.astype(dtype)
-            chunks.append(
-                pa.ListArray.from_arrays(pa.array(np.concatenate([[0], block.ends]), pa.int32()), values)
-            )
+            chunks.append(pa.ListArray.from_arrays(pa.array(np.concatenate([[0], block.ends]), pa.int32()), values))
         return pa.chunked_array(chunks)
 
     table = {"input_ids": lists("input_ids", np.int32)}
@@ -460,9 +476,7 @@ def _tokenized(
         features["labels"] = Value("int64") if targets.names is None else ClassLabel(names=targets.names)
     elif labels is not None and labels.ndim == 2:
         bounds = pa.array(np.arange(len(labels) + 1) * labels.shape[1], pa.int32())
-        table["labels"] = pa.chunked_array(
-            [pa.ListArray.from_arrays(bounds, labels.astype(np.float32).ravel())]
-        )
+        table["labels"] = pa.chunked_array([pa.ListArray.from_arrays(bounds, labels.astype(np.float32).ravel())])
         features["labels"] = List(Value("float32"))
     elif labels is not None:
         table["labels"] = pa.chunked_array([pa.array(labels.astype(np.float32))])

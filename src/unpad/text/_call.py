@@ -47,17 +47,14 @@ def plan_for(
     """Check the options of a call that adds `specials` special tokens to a row; raises ArgumentError."""
     for name, number in (("max_length", max_length), ("stride", stride), ("pad_to_multiple_of", multiple)):
         if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-            raise ArgumentError(
-                f"{name}={number!r} is a {type(number).__name__}; give a whole number of tokens"
-            )
+            raise ArgumentError(f"{name}={number!r} is a {type(number).__name__}; give a whole number of tokens")
     if max_length is not None and padding is False and truncation is None:
         truncation = True
     pad = _choice("padding", padding, _PADDING)
     cut = _choice("truncation", truncation, _TRUNCATION)
     if pad == "longest" and max_length is not None and cut is None:
         say_once(
-            "max_length has no effect with padding=True and no truncation; "
-            "pass truncation=True or padding='max_length'"
+            "max_length has no effect with padding=True and no truncation; pass truncation=True or padding='max_length'"
         )
     limit = tokenizer.model_max_length if max_length is None else max_length
     if limit >= 10**20:  # no limit is known, so there is nothing to pad or cut to
@@ -75,9 +72,7 @@ def plan_for(
     if multiple is not None and multiple < 1:
         raise ArgumentError(f"pad_to_multiple_of={multiple} is not possible; give 1 or more")
     if pad and cut and multiple and limit % multiple:
-        raise ArgumentError(
-            f"max_length={limit} is no multiple of pad_to_multiple_of={multiple}; round one of them"
-        )
+        raise ArgumentError(f"max_length={limit} is no multiple of pad_to_multiple_of={multiple}; round one of them")
     if cut and room < 0:
         raise ArgumentError(
             f"max_length={limit} leaves no room for the {specials} special tokens; give {specials} or more"
@@ -104,9 +99,7 @@ def _choice(name: str, value: Any, allowed: Mapping[Any, str | None]) -> str | N
         return allowed[value]
     words = [k for k in allowed if isinstance(k, str)]
     listed = ", ".join(map(repr, words))
-    raise ArgumentError(
-        f"{name}={value!r} is not known; allowed are True, False, {listed}{nearest(str(value), words)}"
-    )
+    raise ArgumentError(f"{name}={value!r} is not known; allowed are True, False, {listed}{nearest(str(value), words)}")
 
 
 def _sequence(what: str, value: Any) -> Any:
@@ -124,9 +117,7 @@ def _sequence(what: str, value: Any) -> Any:
             return list(value[:])  # a data set column reads a slice at once, but single rows slowly
         except (TypeError, KeyError):
             return list(value)
-    raise DataError(
-        f"{what!r} is {value!r:.60} of type {type(value).__name__}; pass a string or a sequence of strings"
-    )
+    raise DataError(f"{what!r} is {value!r:.60} of type {type(value).__name__}; pass a string or a sequence of strings")
 
 
 def _batch(what: str, value: Any, words: bool) -> tuple[list[Any], bool]:
@@ -183,9 +174,7 @@ def problem_of(row: Any, words: bool) -> str:
         if not words:
             return f"a list of {len(row)} items; pass is_split_into_words=True when these are words"
         for i, word in enumerate(row):
-            problem = (
-                problem_of(word, False) if isinstance(word, str) else f"{word!r:.40} ({type(word).__name__})"
-            )
+            problem = problem_of(word, False) if isinstance(word, str) else f"{word!r:.40} ({type(word).__name__})"
             if problem:
                 return f"a list whose word {i} is {problem}; every word must be a string"
         return ""

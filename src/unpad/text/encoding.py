@@ -76,9 +76,7 @@ def _why_no_tensor(key: str, value: Any) -> str:
             return f"{key!r} cannot become a tensor: row {i} holds {odd!r}, not numbers; remove the column or convert it first"
     lengths = [len(r) for r in rows if isinstance(r, (list, tuple))]
     if not lengths or len(set(lengths)) == 1 == len({isinstance(r, (list, tuple)) for r in rows}):
-        return (
-            f"{key!r} cannot become a tensor: its values are nested to different depths; make every row alike"
-        )
+        return f"{key!r} cannot become a tensor: its values are nested to different depths; make every row alike"
     return (
         f"{key!r} cannot become a tensor: its rows have {min(lengths)} to {max(lengths)} values; "
         "pass padding=True (and truncation=True to bound the length), or leave return_tensors out"
@@ -114,17 +112,13 @@ class BatchEncoding(UserDict):
             return self._encodings[item]
         if isinstance(item, slice):
             return {key: value[item] for key, value in self.data.items()}
-        raise KeyError(
-            f"{item!r}: ask for a column by name ({', '.join(map(str, self.data))}) or for a slice"
-        )
+        raise KeyError(f"{item!r}: ask for a column by name ({', '.join(map(str, self.data))}) or for a slice")
 
     def __getattr__(self, name: str) -> Any:
         data = self.__dict__.get("data", {})  # unpickling asks for attributes before `data` is there
         if name in data:
             return data[name]
-        raise AttributeError(
-            f"BatchEncoding has no attribute or column {name!r}; columns: {', '.join(map(str, data))}"
-        )
+        raise AttributeError(f"BatchEncoding has no attribute or column {name!r}; columns: {', '.join(map(str, data))}")
 
     @property
     def is_fast(self) -> bool:
@@ -221,9 +215,7 @@ class BatchEncoding(UserDict):
         if kind is None:
             return self
         if kind not in ("pt", "np"):
-            raise ArgumentError(
-                f"return_tensors={tensor_type!r} is not known; allowed are 'pt', 'np' and None"
-            )
+            raise ArgumentError(f"return_tensors={tensor_type!r} is not known; allowed are 'pt', 'np' and None")
         for key, value in self.data.items():
             self.data[key] = to_tensor(str(key), [plain(value)] if prepend_batch_axis else value, kind)
         return self

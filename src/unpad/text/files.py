@@ -1,36 +1,34 @@
 """Tokenizer files of a folder: find them, read them into a `tokenizers.Tokenizer` and `Settings`, write them back.
 
-Read are `tokenizer.json` or, where that is missing, a WordPiece `vocab.txt`; beside them `tokenizer_config.json`,
-`special_tokens_map.json` and `added_tokens.json`. Written is what both unpad and transformers read.
+Read are `tokenizer.json` or, where that is missing, a WordPiece `vocab.txt` or what `formats` reads; beside them
+`tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. Written is what both unpad and transformers read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import WordPiece
 
-from unpad.errors import ArgumentError, CheckpointError, listing, nearest
+from unpad.errors import ArgumentError, CheckpointError, DataError, listing, nearest
+from unpad.text import formats
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 NO_LIMIT = int(1e30)
 """`model_max_length` of a tokenizer whose files name none: the Hugging Face convention for "not known"."""
 
+VOCABULARIES = ("tokenizer.json", "vocab.txt", *formats.VOCABULARIES)
+"""Vocabulary files, the most complete first."""
 FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "config.json",
-)
+    *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"
+)  # fmt: skip
 _NOT_WRITTEN = (
     "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "added_tokens_decoder",
     "extra_special_tokens", "max_len",
@@ -38,40 +36,13 @@ _NOT_WRITTEN = (
 """Keys of tokenizer_config.json that are paths of another machine, or that tokenizer.json now holds."""
 
 
-class Kind(NamedTuple):
-    """What a `tokenizer_class` implies where the files themselves are silent."""
-
-    inputs: tuple[str, ...]
-    special: dict[str, str]
-
-
-_IDS_MASK = ("input_ids", "attention_mask")
-_IDS_TYPES_MASK = ("input_ids", "token_type_ids", "attention_mask")
-_BERT = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-KINDS = {
-    "BertTokenizer": Kind(_IDS_TYPES_MASK, _BERT),
-    "ElectraTokenizer": Kind(_IDS_TYPES_MASK, _BERT),
-    "DistilBertTokenizer": Kind(_IDS_MASK, _BERT),
-}
-_GENERIC = Kind(_IDS_MASK, {})
-_CLASS_OF_MODEL = {
-    "bert": "BertTokenizer",
-    "electra": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-}
 _BERT_NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 OVERRIDES = (
-    *SPECIAL, *_BERT_NORMALIZER, "additional_special_tokens", "extra_special_tokens", "model_max_length",
+    *SPECIAL, *_BERT_NORMALIZER, *formats.OPTIONS, "additional_special_tokens", "extra_special_tokens", "model_max_length",
     "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "tokenizer_class",
 )  # fmt: skip
 
@@ -88,7 +59,7 @@ class Settings:
     """Most tokens per row that the model takes."""
     padding_side: str = "right"
     truncation_side: str = "right"
-    model_input_names: list[str] = field(default_factory=lambda: list(_IDS_MASK))
+    model_input_names: list[str] = field(default_factory=lambda: ["input_ids", "attention_mask"])
     """Columns that a call returns by default."""
     clean_up_tokenization_spaces: bool = False
     """Whether decoding closes the gap before punctuation."""
@@ -96,10 +67,8 @@ class Settings:
     """tokenizer_config.json as it was read, so that keys we do not use are written back."""
 
 
-def read(
-    path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None
-) -> tuple[RustTokenizer, Settings]:
-    """Read the tokenizer of a folder, or of one `tokenizer.json` or `vocab.txt`; `overrides` win over its files.
+def read(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> tuple[RustTokenizer, Settings]:
+    """Read the tokenizer of a folder, or of one vocabulary file; `overrides` win over what its files say.
 
     Raises CheckpointError for missing or unreadable files, ArgumentError for an override that is not known.
     """
@@ -107,32 +76,41 @@ def read(
     for key in overrides:
         if key not in OVERRIDES:
             raise ArgumentError(f"from_pretrained() has no argument {key!r}{nearest(key, OVERRIDES)}")
-    path = Path(path)
-    vocabulary = _vocabulary_file(path)
+    vocabulary = _vocabulary_file(Path(path))
     folder = vocabulary.parent
     stored = _json(folder / "tokenizer_config.json")
     config = {**stored, **overrides}
     added = _added_tokens(folder, config)
     if "added_tokens_decoder" not in stored:  # the older of the two places, and the one that older files mean
         config = {**config, **_json(folder / "special_tokens_map.json"), **overrides}
-    raw = vocabulary.name.endswith(".json")
-    rust = _read_json(vocabulary) if raw else _read_vocab_txt(vocabulary, config)
+    raw = vocabulary.suffix == ".json" and vocabulary.name != "vocab.json"
+    rust = _read_json(vocabulary) if raw else None
+    formats.check_options(config)
 
-    name = config.get("tokenizer_class") or _CLASS_OF_MODEL.get(
-        str(_json(folder / "config.json").get("model_type"))
-    )
-    if (
-        name is None
-        and isinstance(rust.model, WordPiece)
-        and isinstance(rust.normalizer, normalizers.BertNormalizer)
-    ):
+    name = str(config.get("tokenizer_class") or "").removesuffix("Fast")
+    if not name or (rust is None and name in formats.NAMELESS):
+        name = formats.CLASS_OF_MODEL.get(str(_json(folder / "config.json").get("model_type")), "")
+    like_bert = rust is None or isinstance(rust.normalizer, normalizers.BertNormalizer)
+    if not name and (vocabulary.suffix == ".txt" or (rust and isinstance(rust.model, WordPiece) and like_bert)):
         name = "BertTokenizer"
-    kind = KINDS.get(str(name).removesuffix("Fast"), _GENERIC)
-    tokens = {key: config.get(key, kind.special.get(key)) for key in SPECIAL}
+    family = formats.FAMILIES.get(name)
+    tokens = {key: config.get(key, family.special.get(key) if family else None) for key in SPECIAL}
     extra = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
     if not isinstance(extra, (list, tuple)):
         extra = []  # a dictionary of model-specific names: their tokens are in tokenizer.json; kept in `config`
     named = {key: _content(token) for key, token in tokens.items() if token is not None}
+    whole = {**(family.special if family else {}), **named}
+    if rust is None:
+        family = formats.family_of(vocabulary, name)
+        if vocabulary.suffix == ".txt":
+            rust = _read_vocab_txt(vocabulary, whole["unk_token"])
+        else:
+            rust = formats.read(vocabulary, family, config, whole)
+        extra = extra or [token for token in formats.extra_tokens(rust, family) if token not in named.values()]
+        if family.mask_takes_space and isinstance(tokens["mask_token"], str):
+            tokens["mask_token"] = AddedToken(named["mask_token"], lstrip=True, normalized=False, special=True)
+    else:
+        formats.change_pipeline(rust, family, config, overrides)
     _register(rust, [*added.values(), *[tokens[key] for key in named], *extra])
     for i, token in added.items():
         if rust.token_to_id(token.content) != i:
@@ -144,14 +122,15 @@ def read(
         for key, attribute in _BERT_NORMALIZER.items():
             if key in config:
                 setattr(rust.normalizer, attribute, config[key])
-    if not raw or (kind.special is _BERT and {"cls_token", "sep_token"} & overrides.keys()):
-        _use_bert_template(rust, named["cls_token"], named["sep_token"])
+    if family and (not raw or ("cls_token" in family.special and {"cls_token", "sep_token"} & overrides.keys())):
+        formats.use_template(rust, family, whole)
 
     # Fixed lengths of one program that saved the file must not reach calls; its sides are the tokenizer's own.
     sides = {
         "padding_side": (rust.padding or {}).get("direction"),
         "truncation_side": (rust.truncation or {}).get("direction"),
     }
+    sides["padding_side"] = sides["padding_side"] or (family.padding_side if family else None)
     rust.no_padding()
     rust.no_truncation()
     for key in sides:
@@ -159,15 +138,23 @@ def read(
         if sides[key] not in ("left", "right"):
             raise ArgumentError(f"{key}={sides[key]!r} is not known; allowed are 'left' and 'right'")
     limit = config.get("model_max_length", config.get("max_len"))
+    if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit < 1 or limit % 1):
+        raise ArgumentError(
+            f"model_max_length={limit!r:.60} ({type(limit).__name__}) is no number of tokens; give a whole number above 0"
+        )
+    asked = {key: value for key, value in overrides.items() if key in formats.OPTIONS}
+    name = (family.saved_as or name) if family else config.get("tokenizer_class", "")
     settings = Settings(
         special=named,
         extra=[_content(token) for token in extra],
         model_max_length=NO_LIMIT if limit is None else int(limit),
         padding_side=str(sides["padding_side"]),
         truncation_side=str(sides["truncation_side"]),
-        model_input_names=list(config.get("model_input_names") or kind.inputs),
+        model_input_names=list(
+            config.get("model_input_names") or (family.inputs if family else ["input_ids", "attention_mask"])
+        ),
         clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
-        config={**stored, **({"tokenizer_class": name} if name else {})},
+        config={**stored, **asked, **({"tokenizer_class": name} if name else {})},
     )
     return rust, settings
 
@@ -185,9 +172,7 @@ def write(folder: str | os.PathLike[str], rust: RustTokenizer, settings: Setting
     for key in (*SPECIAL, "additional_special_tokens"):
         config.pop(key, None)
     config.update(specials)
-    if isinstance(
-        rust.normalizer, normalizers.BertNormalizer
-    ):  # transformers rebuilds the normalizer from these
+    if isinstance(rust.normalizer, normalizers.BertNormalizer):  # transformers rebuilds the normalizer from these
         config.update({key: getattr(rust.normalizer, name) for key, name in _BERT_NORMALIZER.items()})
     config.update(
         model_max_length=settings.model_max_length,
@@ -218,19 +203,19 @@ def write(folder: str | os.PathLike[str], rust: RustTokenizer, settings: Setting
 
 def _vocabulary_file(path: Path) -> Path:
     if path.is_dir():
-        for name in ("tokenizer.json", "vocab.txt"):
+        for name in VOCABULARIES:
             if (path / name).is_file():
                 return path / name
         there = sorted(p.name for p in path.iterdir())
         raise CheckpointError(
-            f"the folder {str(path)!r} has no tokenizer files (tokenizer.json or vocab.txt); "
+            f"the folder {str(path)!r} has no tokenizer files ({', '.join(VOCABULARIES)}); "
             f"it holds: {listing(there) or 'nothing'}; give the folder of a checkpoint"
         )
     if not path.is_file():
         raise CheckpointError(f"tokenizer {str(path)!r}: there is no such file or folder; check the path")
-    if path.suffix not in (".json", ".txt"):
+    if path.suffix not in (".json", ".txt", ".model"):
         raise CheckpointError(
-            f"tokenizer {str(path)!r} is a {path.suffix or 'nameless'} file; give a tokenizer.json, a vocab.txt or their folder"
+            f"tokenizer {str(path)!r} is a {path.suffix or 'nameless'} file; give a tokenizer.json, another vocabulary file ({', '.join(VOCABULARIES[1:])}) or the folder of one"
         )
     return path
 
@@ -242,13 +227,9 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{str(path)!r} cannot be read ({error}); restore the file or remove it"
-        ) from error
+        raise CheckpointError(f"{str(path)!r} cannot be read ({error}); restore the file or remove it") from error
     if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{str(path)!r} holds a {type(found).__name__}, not a dictionary; restore the file"
-        )
+        raise CheckpointError(f"{str(path)!r} holds a {type(found).__name__}, not a dictionary; restore the file")
     return found
 
 
@@ -257,22 +238,15 @@ def _read_json(path: Path) -> RustTokenizer:
         return RustTokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises bare Exception for whatever is wrong with a file
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{str(path)!r} is not a readable tokenizer.json ({said}); copy it again"
-        ) from error
+        raise CheckpointError(f"{str(path)!r} is not a readable tokenizer.json ({said}); copy it again") from error
 
 
-def _read_vocab_txt(path: Path, config: Mapping[str, Any]) -> RustTokenizer:
+def _read_vocab_txt(path: Path, unknown: str) -> RustTokenizer:
     """WordPiece with BERT's rules; a token's id is its line number, and of two equal lines the later counts."""
     try:
-        vocabulary = WordPiece.read_file(
-            str(path)
-        )  # its own reader: what it strips of a line decides a token
+        vocabulary = WordPiece.read_file(str(path))  # its own reader: what it strips of a line decides a token
     except Exception as error:  # the Rust side raises bare Exception
-        raise CheckpointError(
-            f"{str(path)!r} cannot be read as UTF-8 text ({error}); copy it again"
-        ) from error
-    unknown = _content(config.get("unk_token") or _BERT["unk_token"])
+        raise CheckpointError(f"{str(path)!r} cannot be read as UTF-8 text ({error}); copy it again") from error
     if unknown not in vocabulary:
         raise CheckpointError(
             f"{str(path)!r} has no line {unknown!r} among its {len(vocabulary)}, so it is no WordPiece vocabulary; "
@@ -287,15 +261,6 @@ def _read_vocab_txt(path: Path, config: Mapping[str, Any]) -> RustTokenizer:
     return rust
 
 
-def _use_bert_template(rust: RustTokenizer, first: str, last: str) -> None:
-    """`[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`, the second text (with its end) of type 1."""
-    rust.post_processor = processors.TemplateProcessing(
-        single=f"{first}:0 $A:0 {last}:0",
-        pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
-        special_tokens=[(first, rust.token_to_id(first)), (last, rust.token_to_id(last))],
-    )
-
-
 def _content(token: Any) -> str:
     """The text of a special token, which files write as a string or as a dictionary of its properties."""
     return token["content"] if isinstance(token, Mapping) else str(getattr(token, "content", token))
@@ -305,9 +270,7 @@ def _added_token(token: Any) -> AddedToken:
     if isinstance(token, AddedToken):
         return token
     if isinstance(token, Mapping):
-        known = {
-            k: bool(v) for k, v in token.items() if k in ("single_word", "lstrip", "rstrip", "normalized")
-        }
+        known = {k: bool(v) for k, v in token.items() if k in ("single_word", "lstrip", "rstrip", "normalized")}
         return AddedToken(token["content"], special=bool(token.get("special", True)), **known)
     return AddedToken(str(token), special=True, normalized=False)
 
@@ -331,3 +294,57 @@ def _register(rust: RustTokenizer, tokens: list[Any]) -> None:
         if token.content not in known:
             known.add(token.content)
             (rust.add_special_tokens if token.special else rust.add_tokens)([token])
+
+
+def train_new(rust: RustTokenizer, texts: Iterable[Any], vocab_size: int, new: list[Any]) -> RustTokenizer:
+    """A tokenizer with the pipeline and the special tokens of `rust` and the `new` ones, trained on texts (or batches of them).
+
+    Raises ArgumentError for arguments that cannot be, DataError when no vocabulary can be learnt from the texts.
+    """
+    if type(vocab_size) is not int or vocab_size < 1:
+        raise ArgumentError(f"vocab_size={vocab_size!r:.60} is no number of tokens; give a whole number above 0")
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise ArgumentError(f"text_iterator is a {type(texts).__name__}; pass texts, or lists of texts, one by one")
+    state = json.loads(rust.to_str())
+    model, added, around = state["model"], state["added_tokens"], state["post_processor"]
+    options: dict[str, Any] = {}
+    if model["type"] == "Unigram":
+        options["unk_token"] = model["vocab"][model["unk_id"] or 0][0]
+        model.update(unk_id=0, vocab=[[options["unk_token"], 0.0]])
+        kept = added
+    else:
+        model["vocab"] = {}
+        kept = [token for token in added if token["special"]]
+    if model["type"] == "BPE":
+        model["merges"] = []
+        affixes = ("continuing_subword_prefix", "end_of_word_suffix")
+        options.update({key: model[key] for key in affixes if model[key] is not None})
+    if '"ByteLevel"' in json.dumps(state["pre_tokenizer"]):
+        options["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
+    flags = ("content", "single_word", "lstrip", "rstrip", "normalized")
+    special = [*(AddedToken(**{key: token[key] for key in flags}) for token in kept), *new]
+    trainer = type(rust.model.get_trainer())(vocab_size=vocab_size, special_tokens=special, show_progress=False, **options)  # fmt: skip
+    trained = RustTokenizer.from_str(json.dumps({**state, "added_tokens": [], "post_processor": None}))
+    try:
+        trained.train_from_iterator(texts, trainer=trainer)
+    except BaseException as error:
+        if not formats.from_rust(error):
+            raise
+        said = formats.first_line(error)
+        raise DataError(
+            f"no vocabulary of {vocab_size} tokens can be learnt from these texts ({said}); pass more texts, all strings"
+        ) from error
+    _renumber(around, trained)
+    return RustTokenizer.from_str(json.dumps({**json.loads(trained.to_str()), "post_processor": around}))
+
+
+def _renumber(part: Any, rust: RustTokenizer) -> None:
+    """Give a post-processor, as tokenizer.json holds it, the ids that its tokens have in `rust`."""
+    if not part:
+        return
+    for token in part.get("special_tokens", {}).values():
+        token["ids"] = [rust.token_to_id(text) for text in token["tokens"]]
+    for key in {"sep", "cls"} & part.keys():
+        part[key] = [part[key][0], rust.token_to_id(part[key][0])]
+    for inner in part.get("processors", ()):
+        _renumber(inner, rust)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from unpad.notices import say_once
 from unpad.text import files
 from unpad.text._call import AS_IT_IS, PADDED, Plan, columns_of, filled, plan_for, problem_of, rows_of
 from unpad.text.encoding import BatchEncoding, plain
+from unpad.text.formats import first_line, from_rust, glues_words
 
 _LOOSE = (
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
@@ -196,7 +197,10 @@ class Tokenizer:
 
         The model's embeddings must grow to `len(tokenizer)` afterwards.
         """
-        tokens = [new_tokens] if isinstance(new_tokens, (str, AddedToken)) else list(new_tokens)
+        tokens = [new_tokens] if isinstance(new_tokens, (str, AddedToken)) else new_tokens
+        if not isinstance(tokens, Iterable) or not all(isinstance(t, (str, AddedToken)) for t in tokens):
+            raise ArgumentError(f"new_tokens={new_tokens!r:.60} is no token; pass a string or a list of them")
+        tokens = list(tokens)
         return self._rust.add_special_tokens(tokens) if special_tokens else self._rust.add_tokens(tokens)
 
     def add_special_tokens(self, special_tokens_dict: Mapping[str, Any]) -> int:
@@ -215,6 +219,8 @@ class Tokenizer:
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """Id of a token, or ids of several; a token that is not in the vocabulary gives the unknown token's id."""
+        if not isinstance(tokens, (str, Iterable)):
+            raise ArgumentError(f"tokens={tokens!r:.60} is no token; pass a string or a list of them")
         if not isinstance(tokens, str):
             return [self.convert_tokens_to_ids(token) for token in tokens]
         found = self._rust.token_to_id(tokens)
@@ -231,6 +237,18 @@ class Tokenizer:
         self._check_ids(ids)
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [self._rust.id_to_token(i) for i in ids if i not in skipped]
+
+    def train_new_from_iterator(
+        self, text_iterator: Iterable[Any], vocab_size: int, length: int | None = None,
+        new_special_tokens: Sequence[str | AddedToken] | None = None,
+    ) -> Tokenizer:  # fmt: skip
+        """A new tokenizer with this pipeline and these special tokens, its vocabulary learnt from texts (or batches of texts).
+
+        length is accepted and has no effect. Raises ArgumentError or DataError for what cannot be trained on.
+        """
+        new, settings = list(new_special_tokens or ()), self._settings()
+        settings.extra += [str(getattr(token, "content", token)) for token in new]
+        return Tokenizer(files.train_new(self._rust, text_iterator, vocab_size, new), settings)
 
     # ---- text to ids ----
 
@@ -279,15 +297,15 @@ class Tokenizer:
                 raise ArgumentError(f"the tokenizer has no argument {name!r}{nearest(name, known)}")
         if text is None and text_target is None:
             raise ArgumentError("the tokenizer was called without a text; pass text= or text_target=")
+        if is_split_into_words and glues_words(self._rust):
+            raise ArgumentError("is_split_into_words=True needs from_pretrained(..., add_prefix_space=True)")
         results = []
         for what, first, second in (("text", text, text_pair), ("text_target", text_target, None)):
             if first is None:
                 continue
             rows, single, pairs = rows_of(what, first, second, is_split_into_words)
             specials = self.num_special_tokens_to_add(pairs) if add_special_tokens else 0
-            plan = plan_for(
-                self, padding, truncation, max_length, stride, pad_to_multiple_of, padding_side, specials
-            )
+            plan = plan_for(self, padding, truncation, max_length, stride, pad_to_multiple_of, padding_side, specials)
             encodings, samples = self._encode(
                 what, rows, pairs, is_split_into_words, add_special_tokens, plan, return_overflowing_tokens
             )
@@ -324,9 +342,7 @@ class Tokenizer:
         """The `input_ids` of a call."""
         return self(text, text_pair, **options)["input_ids"]
 
-    def tokenize(
-        self, text: Any, pair: Any = None, add_special_tokens: bool = False, **options: Any
-    ) -> list[str]:
+    def tokenize(self, text: Any, pair: Any = None, add_special_tokens: bool = False, **options: Any) -> list[str]:
         """The tokens of a text or a pair, as strings."""
         return self(text, pair, add_special_tokens=add_special_tokens, **options).tokens()
 
@@ -362,7 +378,7 @@ class Tokenizer:
             try:
                 found = self._rust.encode_batch(rows, is_pretokenized=words, add_special_tokens=specials)
             except BaseException as error:
-                if not _from_rust(error):
+                if not from_rust(error):
                     raise
                 raise self._explain(what, rows, words, specials, error) from error
             overflow: list[list[Encoding]] = []
@@ -377,9 +393,7 @@ class Tokenizer:
         pieces = [[e, *more] for e, more in zip(found, overflow, strict=True)]
         return [e for row in pieces for e in row], [i for i, row in enumerate(pieces) for _ in row]
 
-    def _explain(
-        self, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException
-    ) -> DataError:
+    def _explain(self, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException) -> DataError:
         """The row that made the Rust tokenizer refuse a batch, and why."""
         for i, row in enumerate(rows):
             if problem := problem_of(row, words):
@@ -388,12 +402,12 @@ class Tokenizer:
             try:
                 self._rust.encode_batch([row], is_pretokenized=words, add_special_tokens=specials)
             except BaseException as own:
-                if not _from_rust(own):
+                if not from_rust(own):
                     raise
                 return DataError(
-                    f"row {i} of {what!r} cannot be encoded: {_first_line(own)}; change the truncation or the row"
+                    f"row {i} of {what!r} cannot be encoded: {first_line(own)}; change the truncation or the row"
                 )
-        return DataError(f"{what!r} cannot be encoded: {_first_line(error)}")
+        return DataError(f"{what!r} cannot be encoded: {first_line(error)}")
 
     def _count(
         self, found: list[Encoding], overflow: list[list[Encoding]], rows: list[Any], pairs: bool, words: bool,
@@ -457,6 +471,8 @@ class Tokenizer:
         Numpy arrays and torch tensors come back as such. Raises DataError when the features do not have the same keys.
         """
         inputs = encoded_inputs
+        if not isinstance(inputs, Iterable) or isinstance(inputs, str):
+            raise ArgumentError(f"{inputs!r:.60} is no batch of features; pass what the tokenizer returned")
         data = dict(inputs) if isinstance(inputs, Mapping) else columns_of(list(inputs))
         if "input_ids" not in data:
             raise DataError(
@@ -482,10 +498,7 @@ class Tokenizer:
     # ---- ids to text ----
 
     def decode(
-        self,
-        token_ids: Any,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
+        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
         """Text of a row of ids, or a list of texts for several rows (lists, numpy arrays or torch tensors).
 
@@ -496,6 +509,8 @@ class Tokenizer:
         ids = plain(token_ids)
         if isinstance(ids, int):
             ids = [ids]
+        if not isinstance(ids, Sequence) or isinstance(ids, str):
+            raise ArgumentError(f"{ids!r:.60} is no token id; pass an id, a list of ids or a list of lists")
         if not (len(ids) and isinstance(ids[0], (list, tuple))):
             self._check_ids(ids)
             text = self._rust.decode(ids, skip_special_tokens=skip_special_tokens)
@@ -507,16 +522,11 @@ class Tokenizer:
         return [self._tidy(text, clean_up_tokenization_spaces) for text in texts]
 
     def batch_decode(
-        self,
-        sequences: Any,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
+        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> list[str]:
         """Texts of several rows of ids; see `decode`."""
-        if len(sequences) == 0:
-            return []
         texts = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
-        return [texts] if isinstance(texts, str) else texts
+        return texts if isinstance(texts, list) else [texts] if len(sequences) else []
 
     def _check_ids(self, ids: Any, where: str = "") -> None:
         try:
@@ -569,22 +579,8 @@ class AutoTokenizer:
             raise ArgumentError(
                 "trust_remote_code=True is not possible: unpad never runs code of a checkpoint; leave it out"
             )
-        hub = {
-            "revision": revision,
-            "token": token,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-        }
+        hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}  # fmt: skip
         path = resolve(name_or_path, what="tokenizer", files=files.FILES, **hub)
         found = Tokenizer.from_folder(path, **overrides)
         found.name_or_path = os.fspath(name_or_path)
         return found
-
-
-def _from_rust(error: BaseException) -> bool:
-    """Whether an error is one that the Rust side raises; its panics are no `Exception`."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -102,6 +102,8 @@ class TrainingArguments:
     """Metric that judges it, with or without "eval_"; None: the loss."""
     greater_is_better: bool | None = None
     """Whether a larger metric is better; None: unless the metric is a loss."""
+    freeze: str | None = None
+    """"base": only the head learns; the pretrained part, in evaluation mode, gives its vectors once, and they are kept in output_dir."""
     seed: int = 42
     """Seed of weights, dropout and data order."""
     data_seed: int | None = None
@@ -137,10 +139,10 @@ class TrainingArguments:
         _one_of("lr_scheduler_type", self.lr_scheduler_type, tuple(SCHEDULES))
         _one_of("optim", self.optim, OPTIMIZERS)
         _one_of("precision", self.precision, (*PRECISIONS, "no"))
+        if self.freeze is not None:
+            _one_of("freeze", self.freeze, ("base",))
         if self.bf16 and self.fp16:
-            raise ArgumentError(
-                "bf16=True and fp16=True contradict each other; give one, or precision='auto'"
-            )
+            raise ArgumentError("bf16=True and fp16=True contradict each other; give one, or precision='auto'")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps",
                      "save_steps", "eval_max_tokens"):  # fmt: skip
             if getattr(self, name) < 1:
@@ -179,9 +181,7 @@ class TrainingArguments:
                     f"label_names: {name!r} is not label, labels or label_ids; rename the column: dataset.rename_column({name!r}, 'labels')"
                 )
         if self.load_best_model_at_end and self.eval_strategy == "no":
-            raise ArgumentError(
-                "load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'"
-            )
+            raise ArgumentError("load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'")
 
     @property
     def chosen_precision(self) -> str:
@@ -198,7 +198,7 @@ class TrainingArguments:
     def best_is_greatest(self) -> bool:
         """Whether larger values of `best_metric` are better."""
         return (
-            not self.best_metric.endswith("loss")
+            not self.best_metric.endswith(("loss", "perplexity"))
             if self.greater_is_better is None
             else self.greater_is_better
         )
@@ -225,11 +225,7 @@ def _typed(name: str, kind: str, value: Any) -> Any:
         if kind == "float" and not (number and math.isfinite(value)):
             raise ArgumentError(f"{name}={value!r} must be a finite number{hint}")
         if kind == "int" and not (number and float(value).is_integer()):
-            hint = (
-                "; a share of all steps is given by warmup_ratio"
-                if name == "warmup_steps" and number
-                else hint
-            )
+            hint = "; a share of all steps is given by warmup_ratio" if name == "warmup_steps" and number else hint
             raise ArgumentError(f"{name}={value!r} must be a whole number{hint}")
         return int(value) if kind == "int" else value
     if kind == "bool" and not (isinstance(value, Real) and value in (0, 1)):
@@ -244,9 +240,7 @@ def _typed(name: str, kind: str, value: Any) -> Any:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ArgumentError(
-            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )
+        raise ArgumentError(f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
 
 
 def _accept_old_spellings() -> None:
@@ -259,9 +253,7 @@ def _accept_old_spellings() -> None:
         given = modern("TrainingArguments", given)
         for name in _LATER:
             if given.pop(name, None):
-                raise ArgumentError(
-                    f"TrainingArguments: {name} is not supported in this version; leave it out"
-                )
+                raise ArgumentError(f"TrainingArguments: {name} is not supported in this version; leave it out")
         for name in _WITHOUT_EFFECT:
             if given.pop(name, None) is not None:
                 say_once(f"TrainingArguments: {name} has no effect here")

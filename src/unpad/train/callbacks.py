@@ -29,24 +29,16 @@ class TrainerCallback:
     ) -> None:
         """Before the first step of an epoch."""
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After an optimizer step."""
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After a record was logged (`logs`)."""
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After an evaluation (`metrics`)."""
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """After a checkpoint was written."""
 
     def on_epoch_end(
@@ -73,9 +65,7 @@ class EarlyStoppingCallback(TrainerCallback):
 
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0) -> None:
         if early_stopping_patience < 1:
-            raise ArgumentError(
-                f"early_stopping_patience={early_stopping_patience} must be 1 or more evaluations"
-            )
+            raise ArgumentError(f"early_stopping_patience={early_stopping_patience} must be 1 or more evaluations")
         self.patience, self.threshold = early_stopping_patience, early_stopping_threshold
         self.best: float | None = None
         self.waited = 0
@@ -84,21 +74,15 @@ class EarlyStoppingCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if args.eval_strategy == "no":
-            raise ArgumentError(
-                "EarlyStoppingCallback needs evaluations; set eval_strategy='epoch' or 'steps'"
-            )
+            raise ArgumentError("EarlyStoppingCallback needs evaluations; set eval_strategy='epoch' or 'steps'")
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         value = kwargs["metrics"].get(args.best_metric)
         if value is None:
             raise ArgumentError(
                 f"early stopping watches {args.best_metric}, but the evaluation gave {', '.join(kwargs['metrics'])}; set metric_for_best_model="
             )
-        gain = (
-            0.0 if self.best is None else (value - self.best if args.best_is_greatest else self.best - value)
-        )
+        gain = 0.0 if self.best is None else (value - self.best if args.best_is_greatest else self.best - value)
         if self.best is None or gain > self.threshold:
             self.best, self.waited = value, 0
             return
@@ -133,9 +117,7 @@ class ProgressCallback(TrainerCallback):
         )
         self._tokens, self._since = state.tokens, time.perf_counter()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._bar.update(1)
         now = time.perf_counter()
         if now - self._shown > 0.5:  # twice a second: reading the loss costs a synchronisation on a GPU
@@ -150,18 +132,14 @@ class ProgressCallback(TrainerCallback):
                 refresh=False,
             )
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._bar is not None:
             shown = {
                 k: v
                 for k, v in kwargs["metrics"].items()
                 if isinstance(v, float) and not k.endswith(("_runtime", "_second"))
             }
-            self._bar.write(
-                f"step {state.global_step}: " + "  ".join(f"{k} {v:.4f}" for k, v in shown.items())
-            )
+            self._bar.write(f"step {state.global_step}: " + "  ".join(f"{k} {v:.4f}" for k, v in shown.items()))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -184,9 +162,7 @@ class TensorBoardCallback(TrainerCallback):
         self._make = SummaryWriter
         self._writer: Any = None
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._writer is None:
             self._writer = self._make(f"{args.output_dir}/runs/{args.run_name or 'run'}")
         for name, value in kwargs["logs"].items():

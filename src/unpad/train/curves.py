@@ -51,10 +51,7 @@ _MOST_METRICS = 4
 
 
 def draw(
-    history: History,
-    folder: str | os.PathLike[str],
-    best_step: int | None = None,
-    best_metric: str | None = None,
+    history: History, folder: str | os.PathLike[str], best_step: int | None = None, best_metric: str | None = None
 ) -> list[Path]:
     """Draw `curves.png` and `curves.svg` into `folder` (made if missing), each replaced in one step.
 
@@ -107,8 +104,7 @@ def _figure(history: History, best_step: int | None, best_metric: str | None) ->
         rows, columns = 1, 3
     strip = len(rates) > 0 and rows * columns == panels
     figure = Figure(
-        figsize=({1: 7.2, 2: 10.4, 3: 14.4}[columns], 3.7 * rows + (1.5 if strip else 0) + 0.4),
-        layout="constrained",
+        figsize=({1: 7.2, 2: 10.4, 3: 14.4}[columns], 3.7 * rows + (1.5 if strip else 0) + 0.4), layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.03, hspace=0.03)  # type: ignore[union-attr,call-arg]
     grid = figure.add_gridspec(rows + strip, columns, height_ratios=[1] * rows + ([0.34] if strip else []))
@@ -119,14 +115,7 @@ def _figure(history: History, best_step: int | None, best_metric: str | None) ->
         _metric_panel(axis, history, metric)
     if len(rates):
         axis = figure.add_subplot(grid[rows, :] if strip else grid[places[panels]])
-        axis.plot(
-            rate_steps,
-            rates,
-            color=_GREY,
-            linewidth=1.6,
-            marker="o" if len(rates) == 1 else None,
-            markersize=4,
-        )
+        axis.plot(rate_steps, rates, color=_GREY, linewidth=1.6, marker="o" if len(rates) == 1 else None, markersize=4)
         axis.fill_between(rate_steps, rates, color=_GREY, alpha=0.12, linewidth=0)
         axis.set_ylim(0, max(rates.max() * 1.12, 1e-12))
         axis.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
@@ -142,16 +131,10 @@ def _figure(history: History, best_step: int | None, best_metric: str | None) ->
     for i, axis in enumerate(axes):
         _dress(axis, last, per_epoch if i < columns else None)
         if best_step is not None:
-            axis.axvline(
-                best_step, color=_GREEN, linewidth=1.3, linestyle=(0, (5, 3)), zorder=1.5, label="best step"
-            )
+            axis.axvline(best_step, color=_GREEN, linewidth=1.3, linestyle=(0, (5, 3)), zorder=1.5, label="best step")
     if best_step is not None:
         _label_best(axes, ["eval_loss", *metrics], history, best_step, key)
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if "best step" in handles:
         handles["best step"] = handles.pop("best step")  # last
     if handles:
@@ -215,9 +198,7 @@ def _metric_panel(axis: Any, history: History, key: str) -> None:
         steps, values = finite(*series(history, train_key))
         if len(values):
             marker = "o" if len(values) < 30 else None
-            axis.plot(
-                steps, values, color=_BLUE, linewidth=1.8, marker=marker, markersize=4, label="training"
-            )
+            axis.plot(steps, values, color=_BLUE, linewidth=1.8, marker=marker, markersize=4, label="training")
             break
     _marked(axis, *finite(*series(history, key)), _ORANGE, "validation")
     axis.set_ylabel(name.replace("_", " "))
@@ -263,9 +244,7 @@ def _dress(axis: Any, last: float, per_epoch: float | None) -> None:
         above.spines["top"].set_color("#D1D5DB")
 
 
-def _label_best(
-    axes: Sequence[Any], keys: Sequence[str], history: History, step: float, chosen: str | None
-) -> None:
+def _label_best(axes: Sequence[Any], keys: Sequence[str], history: History, step: float, chosen: str | None) -> None:
     """Name the best step beside its line, in the panel of the metric that chose it."""
     key = chosen if chosen in keys and chosen is not None else keys[0]
     steps, values = series(history, key)

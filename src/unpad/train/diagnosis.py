@@ -71,9 +71,7 @@ class _Run:
         self.steps, self.losses = finite(*self.raw)
         self.eval_steps, self.evals = finite(*self.raw_eval)
         self.scores = {
-            key.removeprefix("eval_"): series(history, key)
-            for key in metric_keys(history)
-            if larger_is_better(key)
+            key.removeprefix("eval_"): series(history, key) for key in metric_keys(history) if larger_is_better(key)
         }
         self.rate = float(max(series(history, "learning_rate")[1], default=math.nan))
 
@@ -310,9 +308,7 @@ def _underfitting(run: _Run) -> Diagnosis | None:
 def _healthy(run: _Run) -> Diagnosis:
     said = []
     if run.trained:
-        said.append(
-            f"training loss fell from {_short(run.start)} to {_short(run.end)} by step {run.steps[-1]:.0f}"
-        )
+        said.append(f"training loss fell from {_short(run.start)} to {_short(run.end)} by step {run.steps[-1]:.0f}")
     if len(run.evals) < 2:
         only = f" but one ({_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
         return Diagnosis(

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from unpad.batch import PackedBatch
 from unpad.data.sampler import token_budget_batches
-from unpad.data.tokens import TokenStore
 from unpad.engine.accelerator import Accelerator, move
 from unpad.errors import ArgumentError, DataError
 from unpad.train.feed import accepted_by, label_count, len_of
@@ -31,7 +30,11 @@ class EvalPrediction(NamedTuple):
 
 
 class PredictionOutput(NamedTuple):
-    """What `Trainer.predict` returns: logits [N, C] in the order of the data set, labels [N] or None, metrics."""
+    """What `Trainer.predict` returns: logits in the order of the data set, labels or None, metrics.
+
+    Logits [N, C] with labels [N]; per token [N, S, C] with labels [N, S], both -100 beyond the tokens of a row; for question answering
+    tuples of starts and ends, [N, S] and [N]; for multiple choice [N, choices]; None for answers over the vocabulary.
+    """
 
     predictions: Any
     label_ids: Any
@@ -40,26 +43,39 @@ class PredictionOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers for one batch: the samples' numbers, logits [B, ...] on the device, labels, loss sum and count."""
+    """A model's answers for one batch: the samples' numbers, logits [B, ...] on the device (None: over the vocabulary, which are
+    not kept), labels, loss sum and count."""
 
     rows: np.ndarray
-    logits: Tensor
+    logits: Tensor | None
     labels: Tensor | None
     loss_sum: Tensor | None
-    count: int
+    count: int | Tensor
 
 
 def answer_packed(
-    model: nn.Module, store: TokenStore, max_tokens: int, engine: Accelerator
-) -> Iterator[Answers]:
-    """Answers of a native model, in batches of at most `max_tokens` tokens of similar lengths."""
-    for rows in token_budget_batches(store.lengths, max_tokens):
-        batch = store.pack(rows).to(engine.device)
+    model: Any, pack: Callable[[np.ndarray], PackedBatch], lengths: np.ndarray, max_tokens: int, engine: Accelerator
+) -> Iterator[Answers]:  # fmt: skip
+    """Answers of a native model, in batches of at most `max_tokens` tokens of similar lengths, which `pack` makes of row numbers."""
+    for rows in token_budget_batches(lengths, max_tokens):
+        batch = pack(rows).to(engine.device)
         with engine.autocast():
             output = model(batch)
-        yield Answers(
-            np.asarray(batch.sample_ids), output["logits"], batch.labels, output.loss_sum, output.loss_count
-        )
+        yield _of_rows(model, batch, rows, output)
+
+
+def _of_rows(model: Any, batch: PackedBatch, rows: np.ndarray, output: Any) -> Answers:
+    """The answers for a packed batch of `rows` as one entry per row."""
+    logits, labels = output.get("logits"), batch.labels
+    if model.vocabulary:
+        logits, labels = None, None
+    elif model.labels_of in ("token", "span"):
+        logits = batch.pad(logits, fill=-100)
+        if labels is not None:
+            labels = batch.pad(labels, fill=-100) if model.labels_of == "token" else batch.restore(labels)
+    elif model.labels_of == "row":  # these stand in the order of the batch
+        rows = rows[np.asarray(batch.order)]
+    return Answers(rows, logits, labels, output.loss_sum, output.loss_count)
 
 
 def answer_collated(
@@ -72,15 +88,14 @@ def answer_collated(
         batch = collator([dataset[int(row)] for row in rows])
         if isinstance(batch, PackedBatch):
             batch = batch.to(engine.device)
-            labels = batch.labels
             with engine.autocast():
                 output = model(batch)
-            rows = rows[np.asarray(batch.order)]
-        else:
-            batch = move(batch, engine.device)
-            labels = batch.get("labels")
-            with engine.autocast():
-                output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
+            yield _of_rows(model, batch, rows, output)
+            continue
+        batch = move(batch, engine.device)
+        labels = batch.get("labels")
+        with engine.autocast():
+            output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
         fields = (
             dict(output)
             if hasattr(output, "keys")
@@ -100,14 +115,16 @@ def streams(compute_metrics: Any) -> bool:
 
 
 def evaluate(
-    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool
-) -> PredictionOutput:
+    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool, split_last: bool = False
+) -> PredictionOutput:  # fmt: skip
     """Consume `answers` for `size` samples.
 
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
-    `add_batch`, `compute`) that sees one reduced batch at a time. Logits are kept only when a function or `keep_logits` asks.
+    `add_batch`, `compute`) that sees one reduced batch at a time, with the samples' numbers as `rows` if its `by_row` is true.
+    `split_last`: predictions and labels are tuples over their last dimension. Logits are kept only when a function or `keep_logits` asks.
     """
     streaming = streams(compute_metrics)
+    by_row = streaming and getattr(compute_metrics, "by_row", False)
     keep = keep_logits or (compute_metrics is not None and not streaming)
     started = time.perf_counter()
     kept: list[np.ndarray] = []
@@ -119,11 +136,15 @@ def evaluate(
             batches += 1
             if answer.loss_sum is not None:
                 loss_sum += float(answer.loss_sum)
-                loss_count += answer.count
-            if streaming and answer.labels is not None:
+                loss_count += int(answer.count)
+            if answer.logits is None:
+                continue
+            if streaming and (answer.labels is not None or by_row):
+                given = {"rows": answer.rows} if by_row else {}
                 compute_metrics.add_batch(
                     predictions=compute_metrics.reduce(answer.logits).cpu().numpy(),
-                    references=answer.labels.cpu().numpy(),
+                    references=None if answer.labels is None else answer.labels.cpu().numpy(),
+                    **given,
                 )
             if keep:
                 rows.append(answer.rows)
@@ -134,9 +155,12 @@ def evaluate(
     metrics: dict[str, float] = {}
     if loss_count:
         metrics["loss"] = loss_sum / loss_count
-    predictions = _in_order(kept, rows, size) if keep else None
-    label_ids = _in_order(labels, rows, size) if labels else None
-    if streaming and loss_count:
+    predictions: Any = _in_order(kept, rows, size) if kept else None
+    label_ids: Any = _in_order(labels, rows, size) if labels else None
+    if split_last and predictions is not None:  # starts and ends of spans, as the field passes them
+        predictions = tuple(np.moveaxis(predictions, -1, 0))
+        label_ids = None if label_ids is None else tuple(np.moveaxis(label_ids, -1, 0))
+    if streaming and (loss_count or by_row):
         metrics.update(compute_metrics.compute())
     elif compute_metrics is not None and not streaming and label_ids is not None:
         found = compute_metrics(EvalPrediction(predictions, label_ids))
@@ -163,8 +187,7 @@ def _in_order(parts: list[np.ndarray], rows: list[np.ndarray], size: int) -> np.
         widest = max(part.shape[1] for part in parts)
         fill = -100
         parts = [
-            np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill)
-            for p in parts
+            np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill) for p in parts
         ]
     out = np.empty((size, *parts[0].shape[1:]), dtype=parts[0].dtype)
     seen = np.zeros(size, dtype=np.int64)

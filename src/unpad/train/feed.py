@@ -39,15 +39,13 @@ class Feed:
         self,
         sampler: BatchSampler,
         accumulation: int,
-        make: Callable[[np.ndarray], Micro],
+        make: Callable[[np.ndarray, int], Micro],
         fingerprint: str,
         rows: int,
     ) -> None:
         self._sampler, self._accumulation, self._make = sampler, accumulation, make
         self.fingerprint, self.rows = fingerprint, rows
-        self._bounds = [
-            0
-        ]  # first step of each epoch; with a token budget epochs differ in their number of steps
+        self._bounds = [0]  # first step of each epoch; with a token budget epochs differ in their number of steps
 
     def steps(self, epoch: int) -> int:
         """Optimizer steps of an epoch; the last window of accumulation may be short."""
@@ -75,14 +73,21 @@ class Feed:
 
     def step(self, step: int) -> list[Micro]:
         """The micro-batches of optimizer step `step`."""
-        return [self._make(rows) for rows in self.rows_of(step)]
+        epoch, _ = self.place(step)
+        return [self._make(rows, epoch) for rows in self.rows_of(step)]
 
 
-def packed_feed(store: TokenStore, args: TrainingArguments) -> Feed:
-    """Batches of a token store for native models."""
+def packed_feed(
+    store: TokenStore,
+    args: TrainingArguments,
+    change: Callable[[int], Callable[[PackedBatch], PackedBatch] | None] = lambda epoch: None,
+) -> Feed:
+    """Batches of a token store for native models. `change(epoch)` gives what remakes the batches of an epoch (masking)."""
 
-    def make(rows: np.ndarray) -> Micro:
+    def make(rows: np.ndarray, epoch: int) -> Micro:
         batch = store.pack(rows)
+        if (remake := change(epoch)) is not None:
+            batch = remake(batch)
         return Micro(batch, label_count(batch.labels, len(rows)), batch.tokens, rows)
 
     return Feed(
@@ -94,25 +99,19 @@ def packed_feed(store: TokenStore, args: TrainingArguments) -> Feed:
     )
 
 
-def collated_feed(
-    dataset: Any, collator: Callable[[list[Any]], Any], model: Any, args: TrainingArguments
-) -> Feed:
+def collated_feed(dataset: Any, collator: Callable[[list[Any]], Any], model: Any, args: TrainingArguments) -> Feed:
     """Batches of any map-style data set through the caller's collator, for any module."""
     size = len_of(dataset)
     keep = accepted_by(model)
 
-    def make(rows: np.ndarray) -> Micro:
+    def make(rows: np.ndarray, epoch: int) -> Micro:
         batch = collator([dataset[int(row)] for row in rows])
         if not isinstance(batch, PackedBatch) and keep is not None and hasattr(batch, "keys"):
             batch = {key: batch[key] for key in batch.keys() if key in keep}  # noqa: SIM118
         return Micro(batch, label_count(_get(batch, "labels"), len(rows)), token_count(batch), rows)
 
-    fingerprint = hashlib.blake2b(
-        f"{getattr(dataset, '_fingerprint', '')}/{size}".encode(), digest_size=16
-    ).hexdigest()
-    return Feed(
-        _sampler(args, size, fingerprint, None), args.gradient_accumulation_steps, make, fingerprint, size
-    )
+    fingerprint = hashlib.blake2b(f"{getattr(dataset, '_fingerprint', '')}/{size}".encode(), digest_size=16).hexdigest()
+    return Feed(_sampler(args, size, fingerprint, None), args.gradient_accumulation_steps, make, fingerprint, size)
 
 
 def len_of(dataset: Any) -> int:
@@ -128,9 +127,7 @@ def len_of(dataset: Any) -> int:
     return size
 
 
-def _sampler(
-    args: TrainingArguments, size: int, fingerprint: str, lengths: np.ndarray | None
-) -> BatchSampler:
+def _sampler(args: TrainingArguments, size: int, fingerprint: str, lengths: np.ndarray | None) -> BatchSampler:
     seed = args.seed if args.data_seed is None else args.data_seed
     budget = args.max_tokens_per_batch or None
     return BatchSampler(

@@ -53,9 +53,7 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
         elif number == numbered[-1][0]:
-            say(
-                f"line {number} of {str(file)!r} is unfinished (the process was stopped while writing it); ignored."
-            )
+            say(f"line {number} of {str(file)!r} is unfinished (the process was stopped while writing it); ignored.")
         else:
             shown = line[:40].decode("utf-8", "replace")
             raise DataError(
@@ -85,9 +83,7 @@ def larger_is_better(metric: str) -> bool:
     return not {"loss", "mse", "rmse", "mae", "error", "perplexity", "ppl", "wer", "cer", "ter"} & set(words)
 
 
-def best_record(
-    history: History, metric: str, greater_is_better: bool | None = None
-) -> dict[str, Any] | None:
+def best_record(history: History, metric: str, greater_is_better: bool | None = None) -> dict[str, Any] | None:
     """The record with the best value of `metric` (`"f1"` and `"eval_f1"` mean the same); the earliest of equals.
 
     Values that are not finite never win. `greater_is_better` is told from the name unless given. None when no record
@@ -114,8 +110,7 @@ def sparkline(values: Iterable[float], width: int = 60) -> str:
     if not high / 2 - low / 2 > 0:  # halves, so that the span cannot overflow
         return "".join(blocks[3] if math.isfinite(v) else "·" for v in array)
     return "".join(
-        blocks[round(7 * ((v / 2 - low / 2) / (high / 2 - low / 2)))] if math.isfinite(v) else "·"
-        for v in array
+        blocks[round(7 * ((v / 2 - low / 2) / (high / 2 - low / 2)))] if math.isfinite(v) else "·" for v in array
     )
 
 

@@ -47,9 +47,7 @@ class RunFolder:
         if earlier and overwrite:
             for path in earlier:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            say(
-                f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)"
-            )
+            say(f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)")
         elif earlier:
             number = 1
             while (aside := self.path / f"earlier-{number}").exists():

@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from unpad.batch import PackedBatch
 from unpad.checkpoint.files import verify, writing_to
 from unpad.compat import ALIASES, modern
 from unpad.data.collators import DataCollatorWithPadding, PackingCollator, default_data_collator
@@ -30,13 +32,14 @@ from unpad.train.arguments import TrainingArguments
 from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
 from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate, streams
 from unpad.train.feed import Feed, Micro, collated_feed, len_of, packed_feed
+from unpad.train.frozen import frozen_base
 from unpad.train.run_folder import HISTORY, RunFolder
 from unpad.train.state import TrainerControl, TrainerState
 
 RECIPE = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch", "group_by_length", "learning_rate", "weight_decay",
     "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "optim", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "seed",
-    "data_seed", "dataloader_drop_last",
+    "data_seed", "dataloader_drop_last", "freeze",
 )  # fmt: skip
 """Arguments that decide what step k computes. Others (evaluation, logging, saving) may change between resumes."""
 
@@ -70,9 +73,7 @@ class Trainer:
         if old:
             known = [name for name in inspect.signature(Trainer).parameters if name != "old"]
             name = next(iter(old))
-            raise ArgumentError(
-                f"Trainer has no argument {name!r}{nearest(name, [*known, *ALIASES['Trainer']])}"
-            )
+            raise ArgumentError(f"Trainer has no argument {name!r}{nearest(name, [*known, *ALIASES['Trainer']])}")
         if args is not None and not isinstance(args, TrainingArguments):
             raise ArgumentError(f"args is a {type(args).__name__}; give TrainingArguments(output_dir, ...)")
         self.args = args or TrainingArguments()
@@ -91,15 +92,10 @@ class Trainer:
                         f"compute_metrics is a bare {type(part).__name__} metric; give a function of (predictions, label_ids), "
                         "e.g. lambda p: metric.compute(predictions=p[0].argmax(-1), references=p[1])"
                     )
-                raise ArgumentError(
-                    f"{name} is {part!r:.60} ({type(part).__name__}); give a function, or leave it out"
-                )
+                raise ArgumentError(f"{name} is {part!r:.60} ({type(part).__name__}); give a function, or leave it out")
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
-        self.processing_class, self.data_collator, self.compute_metrics = (
-            processing_class,
-            data_collator,
-            compute_metrics,
-        )
+        self.processing_class, self.data_collator = processing_class, data_collator
+        self.compute_metrics = compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
         self._given_optimizer, self._given_scheduler = _pair(optimizers)
         self.callbacks = _callbacks(callbacks)
@@ -114,12 +110,12 @@ class Trainer:
         if not self.args.disable_tqdm:
             self.callbacks.append(ProgressCallback())
         self.state, self.control = TrainerState(), TrainerControl()
-        self.accelerator = Accelerator(
-            self.args.chosen_precision, device="cpu" if self.args.use_cpu else None
-        )
+        place = "cpu" if self.args.use_cpu else None
+        self.accelerator = Accelerator(self.args.chosen_precision, device=place)
         self.model.to(self.accelerator.device)
         self.folder = RunFolder(self.args.output_dir)
         self._stores: dict[int, tuple[Any, TokenStore]] = {}
+        self._frozen = frozen_base(self.model, self.args, self.accelerator, self._packs())
 
     # -- data
 
@@ -131,16 +127,44 @@ class Trainer:
         """Whether batches go to the model without padding: it is native, and the collator (if any) can pack."""
         return self._native and (
             self.data_collator is None
-            or isinstance(self.data_collator, (DataCollatorWithPadding, PackingCollator))
+            or hasattr(self.data_collator, "pack")
+            or isinstance(self.data_collator, PackingCollator)
         )
+
+    @property
+    def _guesses_words(self) -> bool:
+        """Whether the exponential of the loss is a perplexity."""
+        return getattr(self.model, "vocabulary", False) or hasattr(self.data_collator, "mask")
+
+    def _change(self, epoch: int | None) -> Callable[[PackedBatch], PackedBatch] | None:
+        """What the collator does to packed batches: it masks words, anew in each epoch, and always alike where `epoch` is None.
+
+        Without a collator, data that come with labels are masked already."""
+        collator = given = self.data_collator
+        if (
+            collator is None
+            and self._native
+            and self.model.head_name == "masked-lm"
+            and self.processing_class is not None
+        ):
+            from unpad.data.collators import DataCollatorForLanguageModeling
+
+            collator = DataCollatorForLanguageModeling(self.processing_class)
+        mask = getattr(collator, "mask", None)
+        if mask is None:
+            return None
+
+        def change(batch: PackedBatch) -> PackedBatch:
+            masked = given is None and batch.labels is not None
+            return batch if masked else mask(batch, seed=self.args.seed, epoch=epoch)
+
+        return change
 
     def _collator(self) -> Callable[[Any], Any]:
         if self.data_collator is not None:
             return self.data_collator
         return (
-            default_data_collator
-            if self.processing_class is None
-            else DataCollatorWithPadding(self.processing_class)
+            default_data_collator if self.processing_class is None else DataCollatorWithPadding(self.processing_class)
         )
 
     def _store(self, dataset: Any, split: str) -> TokenStore:
@@ -148,18 +172,16 @@ class Trainer:
         if known is not None and known[0] is dataset:
             return known[1]
         trained = self._stores.get(id(self.train_dataset))
-        names = (
-            trained[1].label_names if trained is not None else None
-        )  # string labels get the numbers of training
-        store = TokenStore.from_dataset(dataset, split=split, label_names=names)
-        config = self.model.config
-        labels = config.num_labels if self.model.head_name == "sequence-classification" else None
+        names = trained[1].label_names if trained is not None else None  # string labels get the numbers of training
+        model, config = self.model, self.model.config
+        store = TokenStore.from_dataset(dataset, split=split, label_names=names, labels_of=model.labels_of)
+        labels = {
+            "row": config.num_labels,
+            "token": config.vocab_size if model.vocabulary else config.num_labels,
+            "choice": store.choices,
+        }
         store.check(
-            config.vocab_size,
-            config.max_positions,
-            labels,
-            token_types=config.token_types or None,
-            split=split,
+            config.vocab_size, config.longest, labels.get(model.labels_of), token_types=config.segments, split=split
         )
         if store.dropped:
             say(f"{split}: the model reads {listing(store.kept)}; not used: {listing(store.dropped)}")
@@ -177,14 +199,20 @@ class Trainer:
             raise ArgumentError(
                 f"{self.model.class_name} has no head and so no loss to train; load it with a class such as AutoModelForSequenceClassification"
             )
-        if store.labels is None:
+        if not store.has_labels and self._change(0) is None:
             column = next((name for name in LABEL_FIELDS if name in store.kept), None)
+            needed = (
+                "columns 'start_positions' and 'end_positions'"
+                if self.model.labels_of == "span"
+                else "a column 'label' or 'labels'"
+            )
             raise DataError(
-                "the training data have no labels; they need a column 'label' or 'labels'"
+                f"the training data have no labels; they need {needed}"
                 if column is None
                 else f"all labels in {column!r} of the training data are -1 or missing, which marks hidden answers; train on a split that has them"
             )
-        return packed_feed(store, self.args)
+        fill = None if self._frozen is None else self._frozen.filler(store, "train")
+        return packed_feed(store, self.args, self._change if fill is None else lambda epoch: fill)
 
     # -- training
 
@@ -201,10 +229,8 @@ class Trainer:
         feed = self._feed()
         total = args.max_steps if args.max_steps > 0 else feed.total_steps(args.num_train_epochs)
         optimizer, scheduler = self._optimizer_and_schedule(total)
-        recipe = {name: getattr(args, name) for name in RECIPE} | {
-            "max_steps": total,
-            "precision": self.accelerator.precision.name,
-        }
+        recipe = {name: getattr(args, name) for name in RECIPE}
+        recipe |= {"max_steps": total, "precision": self.accelerator.precision.name}
         self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
         self.control = TrainerControl()
         try:
@@ -220,9 +246,7 @@ class Trainer:
         loss = self.state.total_loss / max(self.state.global_step, 1)
         metrics = {
             "train_runtime": round(seconds, 4),
-            "train_samples_per_second": round(
-                feed.rows * (self.state.epoch - feed.place(first)[0]) / seconds, 3
-            )
+            "train_samples_per_second": round(feed.rows * (self.state.epoch - feed.place(first)[0]) / seconds, 3)
             if steps
             else 0.0,
             "train_steps_per_second": round(steps / seconds, 3),
@@ -244,14 +268,11 @@ class Trainer:
             raise ArgumentError(
                 f"eval_strategy={args.eval_strategy!r} needs an eval_dataset=; pass one, or eval_strategy='no'"
             )
-        parts = getattr(
-            self.compute_metrics, "parts", None
-        )  # a function's figures are known only after its first call
-        known = (
-            [] if self.compute_metrics is None else None if parts is None else [part.key for part in parts]
-        )
+        parts = getattr(self.compute_metrics, "parts", None)  # a function's figures are known only after its first call
+        known = [] if self.compute_metrics is None else None if parts is None else [part.key for part in parts]
         if args.metric_for_best_model is not None and known is not None and args.eval_strategy != "no":
-            known, name = ["loss", *known], args.best_metric.removeprefix("eval_")
+            words = ["perplexity"] if self._guesses_words else []
+            known, name = ["loss", *words, *known], args.best_metric.removeprefix("eval_")
             if name not in known:
                 raise ArgumentError(
                     f"metric_for_best_model={args.metric_for_best_model!r} is not measured here{nearest(name, known)}; there are: {listing(known)}"
@@ -286,12 +307,19 @@ class Trainer:
             if given is None
             else given
         )
-        schedule = self._given_scheduler or get_scheduler(
-            args.lr_scheduler_type, plain, args.warmup(total), total
-        )
+        schedule = self._given_scheduler or get_scheduler(args.lr_scheduler_type, plain, args.warmup(total), total)
         optimizer, schedule = self.accelerator.prepare(plain, schedule)
-        optimizer.keep_rows(self.model)
+        optimizer.keep_rows(self.model, self._used_ids())
         return optimizer, schedule
+
+    def _used_ids(self) -> Tensor | None:
+        """The token ids of the training data, where a good part of the vocabulary is not among them and none is made by masking."""
+        if not self._packs() or self._change(0) is not None:
+            return None
+        ids = self._store(self.train_dataset, "train").vocabulary()
+        if len(ids) > 0.7 * self.model.config.vocab_size:
+            return None
+        return torch.from_numpy(ids).to(self.accelerator.device)
 
     def _run(self, feed: Feed, optimizer: PreparedOptimizer, scheduler: Any) -> None:
         state, control, args = self.state, self.control, self.args
@@ -315,13 +343,7 @@ class Trainer:
             state.epoch = epoch + (k + 1) / in_epoch
             state.tokens += sum(micro.tokens for micro in micros)
             self._decide(epoch_ends=k + 1 == in_epoch)
-            if (
-                eager
-                or len(pending) >= 20
-                or control.should_log
-                or control.should_evaluate
-                or control.should_save
-            ):
+            if eager or len(pending) >= 20 or control.should_log or control.should_evaluate or control.should_save:
                 self._settle(pending, feed)
             self._call("on_step_end", loss=loss, learning_rate=learning_rate)
             self._act(norm, learning_rate)
@@ -367,19 +389,13 @@ class Trainer:
         last = step >= self.state.max_steps
 
         def due(strategy: str, every: int) -> bool:
-            return (strategy == "steps" and step % every == 0) or (
-                strategy == "epoch" and (epoch_ends or last)
-            )
+            return (strategy == "steps" and step % every == 0) or (strategy == "epoch" and (epoch_ends or last))
 
-        control.should_log = due(args.logging_strategy, args.logging_steps) or (
-            args.logging_first_step and step == 1
-        )
+        control.should_log = due(args.logging_strategy, args.logging_steps) or (args.logging_first_step and step == 1)
         control.should_evaluate = self.eval_dataset is not None and due(
             args.eval_strategy, args.eval_steps or args.logging_steps
         )
-        control.should_save = due(args.save_strategy, args.save_steps) or (
-            last and args.save_strategy == "steps"
-        )
+        control.should_save = due(args.save_strategy, args.save_steps) or (last and args.save_strategy == "steps")
 
     def _act(self, norm: Tensor, learning_rate: float) -> None:
         state, control = self.state, self.control
@@ -468,17 +484,26 @@ class Trainer:
         size = len_of(dataset)
         self.model.eval()
         if self._packs():
-            answers = answer_packed(
-                self.model, self._store(dataset, prefix), self.args.eval_max_tokens, self.accelerator
-            )
+            store, change = self._store(dataset, prefix), self._change(None)
+            if self._frozen is not None and dataset is self.eval_dataset:
+                change = self._frozen.filler(store, "eval")
+            pack = store.pack if change is None else lambda rows: change(store.pack(rows))
+            answers = answer_packed(self.model, pack, store.lengths, self.args.eval_max_tokens, self.accelerator)
         else:
+            collator: Any = self._collator()
+            if self._guesses_words and hasattr(collator, "mask") and collator.seed is None:
+                collator = replace(collator, seed=self.args.seed)  # always the same masks
             answers = answer_collated(
-                self.model, dataset, self._collator(), self.args.per_device_eval_batch_size, self.accelerator
+                self.model, dataset, collator, self.args.per_device_eval_batch_size, self.accelerator
             )
-        change = self.preprocess_logits_for_metrics
-        if change is not None:
-            answers = (replace(a, logits=change(a.logits, a.labels)) for a in answers)
-        return evaluate(answers, size, prefix, self.compute_metrics, keep_logits)
+        process = self.preprocess_logits_for_metrics
+        if process is not None:
+            answers = (a if a.logits is None else replace(a, logits=process(a.logits, a.labels)) for a in answers)
+        spans = getattr(self.model, "labels_of", None) == "span"
+        found = evaluate(answers, size, prefix, self.compute_metrics, keep_logits, spans)
+        if self._guesses_words and f"{prefix}_loss" in found.metrics:
+            found.metrics[f"{prefix}_perplexity"] = math.exp(min(found.metrics[f"{prefix}_loss"], 700))
+        return found
 
     # -- files
 
@@ -499,6 +524,7 @@ class Trainer:
 
     def _load_model(self, folder: Path) -> None:
         if self._native:
+            self.model.eval()  # then the weights, and not what an optimizer trains, are what counts
             self.model.load_weights(folder)
         elif (folder / "model_state.json").is_file():
             self.model.load_state_dict(read_tree(folder, "model_state"))
@@ -512,9 +538,7 @@ class Trainer:
         from unpad.train.curves import diagnose, draw, read_history
 
         history = read_history(self.folder.path / HISTORY)
-        files = draw(
-            history, self.folder.path, best_step=self.state.best_step, best_metric=self.args.best_metric
-        )
+        files = draw(history, self.folder.path, best_step=self.state.best_step, best_metric=self.args.best_metric)
         say(f"curves: {files[0]}. {diagnose(history).paragraph}")
         return files
 
@@ -551,7 +575,5 @@ def _loss_of(output: Any) -> Tensor:
     if loss is None and isinstance(output, (tuple, list)):
         loss = output[0]
     if not isinstance(loss, Tensor) or loss.dim():
-        raise TrainingError(
-            "the model returned no loss; do its inputs include labels? (a column 'label' or 'labels')"
-        )
+        raise TrainingError("the model returned no loss; do its inputs include labels? (a column 'label' or 'labels')")
     return loss

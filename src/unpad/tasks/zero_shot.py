@@ -1,0 +1,147 @@
+"""Zero-shot classification: labels that are chosen at the call, by a model that was trained to tell whether a text entails another.
+
+N texts, K candidate labels, C labels of the model. Each text is read with each label, written as a sentence by a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from unpad.errors import ArgumentError, DataError, listing
+from unpad.tasks._task import Columns, Features, Judge, Prepared, Task, tokenize
+from unpad.tasks.text_classification import TASK as TEXT_CLASSIFICATION
+
+if TYPE_CHECKING:
+    from unpad.config import ModelConfig
+    from unpad.text.tokenizer import Tokenizer
+
+TEMPLATE = "This example is {}."
+
+
+class ZeroShotClassification(Task):
+    """See `Task`. Options: `candidate_labels` (a list, or one text with commas), `hypothesis_template` (a sentence with {} for the
+    label), `multi_label` (each label is judged by itself, else they share a probability of 1)."""
+
+    name = "zero-shot-classification"
+    head = "sequence-classification"
+    auto_class = "AutoModelForSequenceClassification"
+    default_model = "facebook/bart-large-mnli"
+    default_data = "helpdesk/tickets"
+    options = ("candidate_labels", "hypothesis_template", "multi_label")
+    positional = ("candidate_labels",)
+
+    def columns(
+        self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
+    ) -> Columns:  # fmt: skip
+        """The column of the texts that a pipeline reads. Raises ArgumentError where the task is to be trained or judged."""
+        if labelled:
+            _refuse()
+        return Columns(TEXT_CLASSIFICATION.columns(dataset, text, labelled=False).text)
+
+    def prepare(self, *args: Any, **settings: Any) -> Prepared:
+        """Raises ArgumentError: such a model is trained for text classification."""
+        _refuse()
+
+    def metrics(self, config: ModelConfig, notes: Any = None) -> Judge:
+        """Raises ArgumentError: such a model is judged by text classification."""
+        _refuse()
+
+    def inputs(self, inputs: Any, options: dict[str, Any]) -> Any:
+        """The texts, which may also come as `sequences=`."""
+        return options.pop("sequences", inputs)
+
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`candidate_labels` as a list. Raises ArgumentError for an empty one, for what is no text, and for a template without {}."""
+        out = dict(options)
+        if "candidate_labels" in out:
+            labels = out["candidate_labels"]
+            if isinstance(labels, str):
+                labels = [part.strip() for part in labels.split(",") if part.strip()]
+            if not isinstance(labels, (list, tuple)) or not labels:
+                raise ArgumentError(
+                    f"candidate_labels={out['candidate_labels']!r:.60} names no label; give a list of texts, or 'a, b'"
+                )
+            odd = next((one for one in labels if not isinstance(one, str) or not one.strip()), None)
+            if odd is not None or None in labels:
+                raise ArgumentError(f"candidate_labels holds {odd!r:.40}, which is no label; give texts")
+            out["candidate_labels"] = list(labels)
+        template = out.get("hypothesis_template", TEMPLATE)
+        if not isinstance(template, str) or "{}" not in template:
+            raise ArgumentError(
+                f"hypothesis_template={template!r:.80} has no {{}} where the label goes; write e.g. {TEMPLATE!r}"
+            )
+        if not isinstance(out.get("multi_label", False), bool):
+            raise ArgumentError(f"multi_label={out['multi_label']!r} must be True or False")
+        return out
+
+    def encode(
+        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
+        config: ModelConfig | None = None, **options: Any,
+    ) -> Features:  # fmt: skip
+        """N K pairs of text and label sentence; of long ones the text is cut. `notes` are the texts."""
+        if config is not None:
+            entailment(config)
+        if "candidate_labels" not in options:
+            raise ArgumentError("zero-shot-classification needs candidate_labels=; give a list of texts, or 'a, b'")
+        for number, text in enumerate(inputs, first):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"input {number} is {text!r:.40}, not a text that could be classified; leave it out")
+        template = options.get("hypothesis_template", TEMPLATE)
+        sentences = [template.replace("{}", label) for label in options["candidate_labels"]]
+        pairs = ([text for text in inputs for _ in sentences], sentences * len(inputs))
+        try:
+            cut = "only_first" if truncation is True else truncation
+            found = tokenize(tokenizer, *pairs, max_length, cut)
+        except DataError:  # nothing of the text is left
+            raise ArgumentError(
+                f"the candidate label {max(options['candidate_labels'], key=len)!r:.40} in its template is too long for the {max_length} "
+                "tokens of the model; shorten it"
+            ) from None
+        return Features(found.input_ids, found.token_type_ids, found.lengths, list(inputs))
+
+    def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
+        """For each text `{"sequence": text, "labels": names, "scores": probabilities}`, best first, as in `transformers`.
+
+        One probability is shared by all labels (softmax over their entailment logits); with `multi_label`, or for a single label,
+        each has its own (softmax over entailment and the model's first other label, the last where entailment is the first).
+        """
+        import torch
+
+        labels, right = options["candidate_labels"], entailment(config)
+        logits_NKC = found.view(len(features.notes), len(labels), -1)
+        if options.get("multi_label") or len(labels) == 1:
+            wrong = -1 if right == 0 else 0
+            scores_NK = torch.stack([logits_NKC[..., wrong], logits_NKC[..., right]], -1).softmax(-1)[..., 1]
+        else:
+            scores_NK = logits_NKC[..., right].softmax(-1)
+        answers = []
+        for text, scores in zip(features.notes, scores_NK.numpy(), strict=True):
+            order = np.argsort(-scores, kind="stable").tolist()
+            answers.append(
+                {"sequence": text, "labels": [labels[i] for i in order], "scores": [float(scores[i]) for i in order]}
+            )
+        return answers
+
+
+TASK = ZeroShotClassification()
+
+
+def entailment(config: ModelConfig) -> int:
+    """The label of the model that begins with "entail", in any case. Raises ArgumentError where there is none, or two."""
+    found = [i for name, i in config.label2id.items() if str(name).lower().startswith("entail")]
+    if len(found) != 1:
+        raise ArgumentError(
+            f"zero-shot-classification needs a model with one label that begins with 'entail', this one has {len(found)} among: "
+            f"{listing(config.label2id)}; give a model that was trained on natural language inference (such as MNLI)"
+        )
+    return found[0]
+
+
+def _refuse() -> NoReturn:
+    raise ArgumentError(
+        "zero-shot-classification is not trained or evaluated itself; use text-classification with pairs labelled entailment, neutral and "
+        "contradiction (such as MNLI), whose model then answers here"
+    )
