@@ -61,7 +61,13 @@ def job(name: str, data: Path) -> Job:
         raw = named(DatasetDict({k: raw[k] for k in ("train", "validation")}), "ner_tags", names)
         done = prepared(raw, max_length=128)
         texts = [" ".join(row["tokens"]) for row in raw["validation"].select(range(1000))]
-        return Job(found, {"learning_rate": 2e-5}, done, {"validation": (done.data["validation"], None)}, texts)
+        return Job(
+            found,
+            {"learning_rate": 2e-5, "num_train_epochs": 3},
+            done,
+            {"validation": (done.data["validation"], None)},
+            texts,
+        )
     if name == "mlm":
         raw = unpad.load_dataset(str(data / "imdb"))
         raw = DatasetDict({k: raw[k].shuffle(seed=1).select(range(n)) for k, n in (("train", 6000), ("test", 1200))})
@@ -81,7 +87,7 @@ def job(name: str, data: Path) -> Job:
         "policyqa": (done.data["validation"], done.notes["validation"]),
         "xquad": (judged.data["test"], judged.notes["test"]),
     }
-    return Job(found, {"learning_rate": 3e-5}, done, tests, asked)
+    return Job(found, {"learning_rate": 3e-5, "num_train_epochs": 2}, done, tests, asked)
 
 
 def named(raw: Any, column: str, names: list[str]) -> Any:
@@ -195,7 +201,7 @@ def quality(work: Job, sides: list[str], more: dict[str, Any]) -> list[Row]:
     found: dict[str, dict[str, float]] = {}
     for side in sides:
         with tempfile.TemporaryDirectory() as out:
-            made = trainer(work, side, out, num_train_epochs=work.recipe.get("num_train_epochs", 3), **more)
+            made = trainer(work, side, out, **more)
             before = {f"{k} before": v for k, v in judged(work, made, side).items()} if work.task == "fill-mask" else {}
             started = time.perf_counter()
             made.train()
@@ -259,6 +265,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets (parquet)")
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--max_steps", type=int, default=-1, help="stop the training of quality after so many steps")
     parser.add_argument("--side", choices=NAMES, help="one side alone (quality)")
     options = parser.parse_args()
     rows: list[Row] = []
@@ -279,7 +286,11 @@ def main() -> None:
     if options.what in ("speed", "pipeline"):
         rows += pipelines(work, options.segments)
     if options.what == "quality":
-        rows += quality(work, [options.side] if options.side else list(NAMES), {"seed": options.seed})
+        rows += quality(
+            work,
+            [options.side] if options.side else list(NAMES),
+            {"seed": options.seed, "max_steps": options.max_steps},
+        )
     table(rows)
 
 

@@ -149,3 +149,9 @@ def test_the_command_line_says_it_in_one_line_and_leaves_nothing_behind(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert part in said
     assert not run.exists()
+
+
+def test_no_share_to_guess_is_refused(minilm: str, tmp_path: Path, capsys: Any) -> None:
+    words = ["--model", minilm, "--mlm_probability", "0", "--output_dir", str(tmp_path / "r")]
+    assert main(["train", "fill-mask", "--data", "helpdesk/tickets", *words]) == 2
+    assert "mlm_probability=0 leaves nothing to guess" in capsys.readouterr().err

@@ -144,3 +144,58 @@ def test_what_a_pipeline_cannot_read_is_refused_in_one_line(
         unpad.pipeline("ner", model=model)(inputs, **options)
     assert "\n" not in str(error.value)
     assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+def write(path: Path, *rows: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+USELESS: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({"tokens": ["EU"], "ner_tags": ["O"]}, [], ["all tags in 'ner_tags' are 'O'", "two different ones"]),
+    ({"tokens": ["EU"], "ner_tags": [-100]}, [], ["all tags", "are -100", "give tags from 0"]),
+    (GOOD, ["--max_length", "2"], ["max_length=2 leaves no room", "2 special tokens"]),
+    (GOOD, ["--text_column", "ner_tags"], ["column 'ner_tags' is named for words and for tags"]),
+]
+
+
+@pytest.mark.parametrize(("row", "words", "parts"), USELESS, ids=[str(i) for i in range(len(USELESS))])
+def test_data_that_teach_nothing_are_refused(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], words: list[str], parts: list[str]
+) -> None:  # fmt: skip
+    data = write(tmp_path / "data.jsonl", *[row] * 4)
+    assert main(["train", "ner", "--model", model, "--data", data, "--output_dir", str(tmp_path / "r"), *words]) == 2
+    line = one_line(capsys)
+    assert all(part in line for part in parts), line
+
+
+def test_labels_that_are_all_hidden_are_not_judged(model: str, tmp_path: Path, capsys: Any) -> None:
+    data = write(tmp_path / "hidden.jsonl", {"tokens": ["EU"], "ner_tags": [-100]})
+    assert main(["evaluate", "--model", model, "--data", data, "--output_dir", str(tmp_path)]) == 2
+    assert "has no labels to judge by" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"), [(["--text_pair", "b"], "no pairs"), (["--top_k", "3"], "top_k=3 is no option")]
+)
+def test_options_that_are_not_looked_at_are_refused(model: str, capsys: Any, words: list[str], part: str) -> None:
+    assert main(["predict", "--model", model, "--text", "EU rejects", *words]) == 2
+    assert part in one_line(capsys)
+
+
+def test_a_model_of_another_task_says_that_its_answers_mean_nothing(
+    model: str, minilm: str, tmp_path: Path, capsys: Any
+) -> None:
+    found = unpad.AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=3)
+    found.save_pretrained(tmp_path)
+    unpad.AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
+    capsys.readouterr()
+    pipe = unpad.pipeline("ner", model=str(tmp_path))
+    assert (
+        "is a BertForSequenceClassification and was never trained for token-classification" in capsys.readouterr().err
+    )
+    for options, part in (({"max_length": 2}, "no room for a word"), ({"ignore_labels": 3}, "a list of tags")):
+        with pytest.raises(unpad.UnpadError, match=part):
+            pipe("EU rejects", **options)
+    with pytest.raises(unpad.UnpadError, match="a set, which has no order"):
+        pipe({"EU", "rejects"})

@@ -129,3 +129,43 @@ def test_the_command_line_says_what_to_train_instead(
     shown = capfd.readouterr().err
     assert "text-classification" in shown and "Traceback" not in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_choices_without_keys_and_labels_that_are_no_numbers(minilm: str) -> None:
+    world = World(minilm)
+    row = {"question": "what", "choices": {"text": ["a", "b"], "label": None}, "answerKey": "B"}
+    assert world.prepare(row).data["train"]["labels"] == [1]
+    with pytest.raises(UnpadError, match="label '²' in row 0 of 'train' is no choice"):
+        world.prepare({**row, "answerKey": "²"})
+
+
+def test_a_split_without_the_columns_of_the_choices_is_named(minilm: str) -> None:
+    from datasets import DatasetDict
+
+    one = Dataset.from_list([{"sent1": "a", "ending0": "b", "ending1": "c", "label": 0}])
+    raw = DatasetDict({"train": one, "validation": Dataset.from_list([{"other": "a", "label": 0}])})
+    with pytest.raises(UnpadError, match="split 'validation' has no column 'sent1'"):
+        CHOICE.prepare(raw, World(minilm).tokenizer, CHOICE.columns(raw, labelled=True))
+
+
+def test_multiple_choice_resumes_with_the_line_that_is_printed(minilm: str, tmp_path: Path) -> None:
+    import json
+
+    file = tmp_path / "data.jsonl"
+    row = {"sent1": "a", "ending0": "b", "ending1": "c", "label": 0}
+    file.write_text((json.dumps(row) + "\n") * 4)
+    start = ["train", "multiple-choice", "--output_dir", str(tmp_path / "r")]
+    some = [
+        "--model",
+        minilm,
+        "--max_steps",
+        "1",
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "1",
+        "--draw_curves",
+        "false",
+    ]
+    assert main([*start, "--data", str(file), *some]) == 0
+    assert main([*start, "--resume"]) == 0

@@ -139,3 +139,32 @@ def test_the_command_line_says_the_same_in_one_line(
     capsys.readouterr()
     assert main(["predict", "--model", "run", "--text", "Where?"]) == 2
     assert "input 0 has no context" in capsys.readouterr().err
+
+
+def test_rows_are_counted_as_in_the_file_also_where_some_are_held_out(minilm: str, tmp_path: Path, capsys: Any) -> None:
+    good = {"question": "Where?", "context": "In Lyon.", "answers": {"text": ["Lyon"], "answer_start": [3]}}
+    rows = [good] * 12 + [{**good, "answers": {"text": ["Paris"], "answer_start": [3]}}]
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["train", "qa", "--model", minilm, "--data", str(file), "--output_dir", str(tmp_path / "r")]) == 2
+    said = capsys.readouterr().err
+    assert "an answer in row 12 of 'train'" in said and "--bad_answers drop" in said, said
+
+
+def test_evaluation_data_without_answers_train_and_say_so(minilm: str, tmp_path: Path, capsys: Any) -> None:
+    good = {"question": "Where?", "context": "In Lyon.", "answers": {"text": ["Lyon"], "answer_start": [3]}}
+    data, other = tmp_path / "data.jsonl", tmp_path / "other.jsonl"
+    data.write_text(json.dumps(good) + "\n")
+    other.write_text(json.dumps({"question": "Where?", "context": "In Rome."}) + "\n")
+    words = [
+        "--eval_data",
+        str(other),
+        "--output_dir",
+        str(tmp_path / "r"),
+        "--max_steps",
+        "1",
+        "--draw_curves",
+        "false",
+    ]
+    assert main(["train", "qa", "--model", minilm, "--data", str(data), *words]) == 0
+    assert "validation: there is no column 'answers', so its answers are not judged" in capsys.readouterr().err

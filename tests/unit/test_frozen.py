@@ -141,6 +141,16 @@ def test_edited_data_another_model_or_a_damaged_file_compute_anew(
     assert len(list((tmp_path / "vectors").iterdir())) == 1, "vectors of what is gone are removed"
 
 
+def test_more_layers_of_the_same_weights_compute_anew(tmp_path: Path, forwards: list[int]) -> None:
+    for layers in (2, 3):
+        forwards.clear()
+        config = unpad.AlbertConfig(**{**SMALL, "embedding_size": 16, "num_hidden_layers": layers})
+        set_seed(0)
+        net = unpad.AutoModelForSequenceClassification.from_config(config)
+        trainer(tmp_path, net, data(HEADS[0]), freeze="base").train()
+        assert sum(forwards) == 30
+
+
 def test_weights_that_change_between_evaluations_are_noticed(tmp_path: Path) -> None:
     run = trainer(tmp_path, model(), data(HEADS[0]), freeze="base")
     before = run.evaluate()["eval_loss"]

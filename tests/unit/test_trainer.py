@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from unpad import (
     Accelerator,
     ArgumentError,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     BertConfig,
     CheckpointError,
@@ -25,6 +27,7 @@ from unpad import (
     TrainerCallback,
     TrainingArguments,
     TrainingError,
+    default_data_collator,
     get_scheduler,
     load_metric,
     set_seed,
@@ -173,6 +176,118 @@ def test_early_stopping_stops_and_remembers_across_a_resume(tmp_path: Path) -> N
     again = run(30)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == 10, "two evaluations without gain were counted before the stop, two after"
+
+
+def test_a_callback_may_evaluate_and_training_goes_on_as_before(tmp_path: Path) -> None:
+    class Evaluates(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            run.evaluate()
+
+    ends = []
+    for callbacks in ([], [Evaluates()]):
+        folder, data = tmp_path / str(len(callbacks)), rows(20, 0)
+        model = small(vocab_size=400)  # of which the data use a part
+        run = Trainer(model, quiet(folder, max_steps=5), train_dataset=data, eval_dataset=data, callbacks=callbacks)
+        run.train()
+        ends.append(weights(model))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_a_second_run_trains_everything_and_counts_patience_anew(tmp_path: Path) -> None:
+    model, data = small(vocab_size=400), rows(20, 0)
+    mine = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    stop = EarlyStoppingCallback()
+    settings = quiet(tmp_path, max_steps=5, eval_strategy="steps", eval_steps=1, overwrite_output_dir=True)
+    run = Trainer(model, settings, train_dataset=data, eval_dataset=data, callbacks=[stop], optimizers=(mine, None))
+    assert [run.train().global_step, run.train().global_step] == [2, 2]
+    words = model.transformer.embeddings.tokens.weight
+    before = words.detach().clone()
+    mine = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+    run = Trainer(model, quiet(tmp_path, max_steps=1), train_dataset=data, optimizers=(mine, None))
+    run.args.overwrite_output_dir = True
+    for _ in range(2):
+        run.train()
+        assert not torch.equal(before, words), "an optimizer of the caller keeps the parameters that it was given"
+        before = words.detach().clone()
+
+
+def test_a_callback_finds_the_weights_whole_and_may_change_them(tmp_path: Path) -> None:
+    class Looks(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **kwargs) -> None:
+            words = model.transformer.embeddings.tokens.weight.detach()
+            seen.append(words[used].clone())
+            model(input_ids=torch.tensor([[398, 399]]))  # words that no row has
+            if state.global_step == 2:
+                words.zero_()
+                model.transformer.eval()
+            if state.global_step == 4:
+                raise KeyboardInterrupt
+
+    model, data, seen = small(vocab_size=400), rows(20, 0), []
+    used = sorted({i for row in data for i in row["input_ids"]})
+    seen.append(model.transformer.embeddings.tokens.weight.detach()[used].clone())
+    run = Trainer(model, quiet(tmp_path, max_steps=6), train_dataset=data, callbacks=[Looks()])
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert all(not torch.equal(a, b) for a, b in pairwise(seen)), "each step is seen"
+    assert seen[3].abs().max() < 0.01 < seen[2].abs().max(), "training goes on from what the callback has set"
+    assert torch.equal(model.transformer.embeddings.tokens.weight[used], seen[-1]), (
+        "an interrupted run leaves them whole"
+    )
+
+
+def test_word_vectors_that_a_callback_freezes_stay(tmp_path: Path) -> None:
+    class Freezes(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs) -> None:
+            kwargs["model"].transformer.embeddings.requires_grad_(False)
+
+    model = small(vocab_size=400)
+    before = model.transformer.embeddings.tokens.weight.detach().clone()
+    Trainer(model, quiet(tmp_path, max_steps=3), train_dataset=rows(20, 0), callbacks=[Freezes()]).train()
+    assert torch.equal(before, model.transformer.embeddings.tokens.weight)
+
+
+def spans(*positions: int) -> list[dict]:
+    """Pairs of rows for question answering: one of 8 tokens whose answer is in it, one of 5 that has its answer at the position."""
+    long = {"input_ids": list(range(3, 11)), "start_positions": 1, "end_positions": 2}
+    return [
+        row
+        for p in positions
+        for row in (long, {"input_ids": [3, 4, 5, 6, 7], "start_positions": p, "end_positions": p})
+    ]
+
+
+def question_answering() -> nn.Module:
+    set_seed(0)
+    calm = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return AutoModelForQuestionAnswering.from_config(BertConfig(**SMALL, **calm))
+
+
+@pytest.mark.parametrize("place", [-1, 5, 7, 400])
+def test_answers_outside_of_their_row_count_in_no_loss(place: int, tmp_path: Path) -> None:
+    data, losses = spans(place), []
+    for some in (data, data[:1]):
+        run = Trainer(question_answering(), quiet(tmp_path / str(len(some)), max_steps=1), train_dataset=some)
+        losses.append(run.train().training_loss)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    ids = torch.tensor([row["input_ids"] + [0] * (8 - len(row["input_ids"])) for row in data])
+    ends = [torch.tensor([row[name] for row in data]) for name in ("start_positions", "end_positions")]
+    found = question_answering().eval()(ids, (ids > 0).long(), start_positions=ends[0], end_positions=ends[1])
+    assert found.loss.item() == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_answer_spans_train_and_evaluate_alike_with_a_collator_of_ones_own(tmp_path: Path) -> None:
+    """The collator pads, and gives a column that the model does not read."""
+    found = []
+    data = [{**row, "idx": i} for i, row in enumerate(spans(0, 2)[::2] * 2)]
+    for collator in (None, default_data_collator):
+        run = Trainer(
+            question_answering(), quiet(tmp_path / str(collator is None), max_steps=2), train_dataset=data, eval_dataset=data,
+            data_collator=collator, compute_metrics=lambda p: {"right": float((p[0][0].argmax(-1) == p[1][0]).mean())},
+        )  # fmt: skip
+        loss, figures = run.train().training_loss, run.evaluate()
+        found.append((loss, figures["eval_loss"], figures["eval_right"]))
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
 def test_callbacks_may_stop_a_run(tmp_path: Path) -> None:

@@ -125,12 +125,19 @@ def tokenizer_for(task: Any, model: str) -> Any:
 
 
 @contextmanager
-def naming(data: str) -> Iterator[None]:
-    """Mistakes in the data get its name, and advice about options in the words of a command line ("--text_column", not "text=")."""
+def naming(data: str, splits: Splits | None = None) -> Iterator[None]:
+    """Mistakes in the data get its name, and advice about options in the words of a command line ("--text_column", not "text=").
+    `splits` whose parts were read apart: rows are counted as in the file, before some were held out."""
     try:
         yield
     except DataError as error:
         text = re.sub(r"\b(text|text_pair|label)=", r"--\1_column", str(error))
+        text = text.replace("bad_answers='drop'", "--bad_answers drop")
+        if splits is not None and splits.kept is not None:
+            rows = {"train": splits.kept, "validation": splits.held}
+            text = re.sub(
+                r"\brow (\d+) of '(train|validation)'", lambda m: f"row {rows[m[2]][int(m[1])]} of 'train'", text
+            )
         raise DataError(f"{data}: {text}") from None
 
 

@@ -87,6 +87,7 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     import tempfile
 
     from unpad.cli._data import longest_input, naming, tokenizer_for
+    from unpad.cli._report import shown_metrics
     from unpad.models import auto
     from unpad.train.arguments import TrainingArguments
     from unpad.train.trainer import Trainer
@@ -122,6 +123,11 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
             compute_metrics=task.metrics(model.config, prepared.notes.get("test")),
         )  # fmt: skip
         record = trainer.evaluate(data)
+    if not shown_metrics(record):
+        where = options["data"] or kept["data"]
+        raise DataError(
+            f"{where}: {name} has no labels to judge by (hidden or missing); give a --split, or --data, that has them"
+        )
     return _report(options, kept, name, len(split), record)
 
 

@@ -47,7 +47,7 @@ class PredictOptions:
     output: str | None = None
     """File for the answers, as JSON lines; null: standard output."""
     top_k: int = 1
-    """Number of labels per answer, best first; 0: all of them."""
+    """Number of labels, words or spans per answer, best first; 0: all labels."""
 
 
 def command() -> Command:
@@ -72,8 +72,13 @@ def run(argv: Sequence[str]) -> int:
     kept = read_config(options["model"])
     from unpad.pipelines import pipeline
 
+    if options["text_pair"] is not None and options["text"] in (None, "-"):
+        raise ArgumentError(
+            "unpad predict: --text_pair goes with --text; name a column of --data with --text_pair_column"
+        )
     longest = kept.get("max_length") if options["max_length"] is None else options["max_length"]
     pipe = pipeline(options["task"] or kept.get("task"), model=options["model"], max_length=longest)
+    _refuse_unread(options, pipe.task)
     if options["text"] not in (None, "-"):
         batches: Iterable[list[dict[str, str]]] = [[_row(options["text"], options["text_pair"])]]
     elif options["text"] == "-":
@@ -88,6 +93,23 @@ def run(argv: Sequence[str]) -> int:
             sys.stdout.flush()
         return 0
     return _write(Path(options["output"]), answers)
+
+
+def _refuse_unread(options: dict[str, Any], name: str) -> None:
+    """Raise ArgumentError for options that the task would not look at."""
+    from unpad.tasks import task as find_task
+
+    task = find_task(name)
+    if "candidate_labels" in task.options:
+        raise ArgumentError(
+            f"unpad predict: {name} is for Python, where the labels are given: unpad.pipeline({name!r}, model=...)"
+        )
+    if options["text_pair"] is not None and not task.pairs:
+        raise ArgumentError(f"unpad predict: {name} reads one text, no pairs; leave --text_pair out")
+    if options["top_k"] != 1 and "top_k" not in task.options:
+        raise ArgumentError(f"unpad predict: top_k={options['top_k']} is no option of {name}; leave it out")
+    if options["top_k"] == 0 and task.head not in ("sequence-classification", "multiple-choice"):
+        raise ArgumentError(f"unpad predict: top_k=0, all of them, is not possible for {name}; give a number from 1")
 
 
 def _answers(pipe: Any, batches: Iterable[list[dict[str, str]]], top_k: int | None) -> Iterator[str]:
@@ -157,7 +179,7 @@ def _decoded(stream: TextIO) -> Iterator[str]:
 
 def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[list[dict[str, str]]]:
     """Rows of a data set, in its order; the split is loaded and its columns are checked before the first answer."""
-    from unpad.cli._data import load_split
+    from unpad.cli._data import load_split, naming
     from unpad.cli.evaluate import columns_of
     from unpad.data.load import load_dataset
     from unpad.tasks import task as find_task
@@ -173,7 +195,8 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
     from datasets import DatasetDict
 
     if chosen["text"] is None:
-        found = find_task(task).columns(DatasetDict({"test": rows}), text_pair=chosen["text_pair"], labelled=False)
+        with naming(options["data"]):
+            found = find_task(task).columns(DatasetDict({"test": rows}), text_pair=chosen["text_pair"], labelled=False)
         chosen = {"text": found.text, "text_pair": found.text_pair}
     wanted = [name for name in (chosen["text"], chosen["text_pair"]) if name is not None]
     for name in wanted:
@@ -182,7 +205,8 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
                 f"{options['data']!r} has no column {name!r}; its columns are: {listing(rows.column_names)}"
             )
     there = DatasetDict({"test": rows})
-    more = find_task(task).columns(there, chosen["text"], chosen["text_pair"], labelled=False).more
+    with naming(options["data"]):
+        more = find_task(task).columns(there, chosen["text"], chosen["text_pair"], labelled=False).more
     return _in_batches(rows, wanted, more, find_task(task).words)
 
 

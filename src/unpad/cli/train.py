@@ -97,14 +97,15 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     line = command()
     options = line.parse(argv)
-    options["data"] = options["data"] or _bundled(options["task"])
     if options["output_dir"] is None:
         from unpad.cli._data import slug
 
+        options["data"] = options["data"] or _bundled(options["task"])
         options["output_dir"] = f"runs/{options['task']}-{slug(options['data'], options['data_name'])}"
     folder = Path(options["output_dir"])
     if options["resume"] and not any(word.split("=")[0] == "--config" for word in argv) and (folder / CONFIG).is_file():
         options = line.parse([f"--config={folder / CONFIG}", *argv, f"--output_dir={folder}"])
+    options["data"] = options["data"] or _bundled(options["task"])
     return _train(options, folder)
 
 
@@ -133,7 +134,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     raw = _dataset_dict(splits.raw() if task.one_to_one else splits.parts())
     given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
     settings = _settings(task, options)
-    with naming(", ".join(filter(None, (options["data"], options["eval_data"])))):
+    with naming(", ".join(filter(None, (options["data"], options["eval_data"]))), None if task.one_to_one else splits):
         columns = task.columns(raw, **given, labelled=True)
         prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings)
         if task.classes and prepared.num_labels is None:

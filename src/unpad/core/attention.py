@@ -22,8 +22,6 @@ from torch import Tensor
 from unpad.batch import Bucket, PackedBatch, slot_index
 from unpad.core.noise import Noise
 
-BACKENDS = ("varlen", "bucketed", "naive")
-
 
 def choose_backend(device: torch.device, dtype: torch.dtype, p: float = 0.0, window: int | None = None) -> str:
     """The fastest backend that computes exactly what is asked: attention dropout p rules the flash kernel out."""

@@ -102,7 +102,9 @@ class RowEmbedding(nn.Embedding):
         if apart:
             ids_T = self._place.index_select(0, ids_T)  # type: ignore[union-attr]
         table = self.trained if apart else self.weight
-        if table is self.trained and self._trained and table.requires_grad and torch.is_grad_enabled():
+        if not self.weight.requires_grad:  # a callback may have frozen it
+            return F.embedding(ids_T, table.detach())
+        if table is self.trained and self._trained and torch.is_grad_enabled():
             return _RowLookup.apply(table, ids_T, self)
         return F.embedding(ids_T, table)
 

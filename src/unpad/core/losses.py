@@ -69,7 +69,9 @@ def span_loss(logits_BS2: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
     `logits_BS2` [B, S, 2] with -inf on padding, `spans_B2` int64 tokens of their own sequence. The mean over the count is the mean
     of the start loss and the end loss, as the field has it.
     """
-    spans_B2 = spans_B2.where((spans_B2 >= 0) & (spans_B2 < logits_BS2.shape[1]), IGNORED)
+    places = spans_B2.clamp(0, logits_BS2.shape[1] - 1)
+    inside = (places == spans_B2) & (logits_BS2.gather(1, places[:, None])[:, 0] != -torch.inf)
+    spans_B2 = spans_B2.where(inside, IGNORED)
     total = F.cross_entropy(logits_BS2, spans_B2.long(), ignore_index=IGNORED, reduction="sum")
     return total, (spans_B2 != IGNORED).sum()
 

@@ -140,6 +140,8 @@ class TokenStore:
             )
         if types is not None and not any_value(types):
             types = None
+        if labels_of == "span" and labels is not None:  # no loss counts what lies outside of its row
+            labels = np.where((labels >= 0) & (labels < ids.length[:, None]), labels, IGNORED_LABEL)
         fields = (*TOKEN_FIELDS, "word_ids", *(SPAN_FIELDS if labels_of == "span" else (label_name,)))
         used = [n for n in columns if n in fields]
         return cls(
@@ -259,7 +261,7 @@ class TokenStore:
             found = self._types.first_outside(0, token_types)
             if found is not None:
                 raise DataError(
-                    f"token_type_ids {found[1]} in row {found[0]}{of} is outside 0..{token_types - 1}: the tokenizer and the "
+                    f"token_type_ids {found[1]} in row {found[0] // self.choices}{of} is outside 0..{token_types - 1}: the tokenizer and the "
                     "model are not of the same checkpoint; load both by the same name, or remove the column token_type_ids"
                 )
         if num_labels is not None:

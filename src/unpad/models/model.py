@@ -21,6 +21,7 @@ from unpad.core.heads import HEADS, Head
 from unpad.core.layers import RowEmbedding
 from unpad.core.losses import IGNORED, PROBLEM_TYPES, mean, problem_type, sequence_loss, span_loss, token_loss
 from unpad.core.transformer import Transformer, initialise
+from unpad.data.tokens import SPAN_FIELDS
 from unpad.errors import ArgumentError, DataError, nearest
 from unpad.families import Family
 from unpad.models.outputs import ModelOutput
@@ -61,6 +62,12 @@ class Model(nn.Module):
         """Number of parameters, each counted once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
+    @property
+    def inputs(self) -> list[str]:
+        """Names of what `forward` reads in a batch."""
+        spans = SPAN_FIELDS if self.labels_of == "span" else ()
+        return ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", *spans]
+
     def row_embeddings(self) -> list[RowEmbedding]:
         """The embeddings whose gradients can be kept between steps, see `RowEmbedding.train_rows`."""
         return [m for m in self.modules() if isinstance(m, RowEmbedding)]
@@ -87,13 +94,12 @@ class Model(nn.Module):
         `last_hidden_state` [B, S, D] ([T, D]) and `pooler_output` [B, D] where the family has one. Raises ArgumentError for
         unknown arguments and inputs longer than the model.
         """
-        if self.labels_of == "span" and ("start_positions" in spans or "end_positions" in spans):
-            ends = [spans.pop(name, None) for name in ("start_positions", "end_positions")]
+        if self.labels_of == "span" and not spans.keys().isdisjoint(SPAN_FIELDS):
+            ends = [spans.pop(name, None) for name in SPAN_FIELDS]
             if all(isinstance(end, Tensor) for end in ends):
                 labels = torch.stack([end.view(-1) for end in ends], dim=1)
         if spans:
-            name = next(iter(spans))
-            known = ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "return_dict"]
+            name, known = next(iter(spans)), [*self.inputs, "return_dict"]
             raise ArgumentError(
                 f"{self.class_name} takes no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
             )

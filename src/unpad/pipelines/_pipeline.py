@@ -121,7 +121,7 @@ class Pipeline:
         )
         if not len(features):
             return self._task.answers([], features, config, mine)
-        self._check(features, limit, first)
+        self._check(features, limit, first, len(inputs))
         return self._task.answers(self._found(features, mine, bar), features, config, mine)
 
     def _found(self, features: Features, options: Mapping[str, Any], bar: Any) -> Any:
@@ -156,12 +156,15 @@ class Pipeline:
         split = torch.split(values, sizes)
         return [split[place].numpy() for place in np.argsort(rows)]
 
-    def _check(self, features: Features, limit: int, first: int) -> None:
+    def _check(self, features: Features, limit: int, first: int, count: int) -> None:
         """Ids and lengths that would crash inside the model are named here, on the host."""
         longest = int(features.lengths.argmax())
         if features.lengths[longest] > limit:
+            which = (
+                f"input {first + longest}" if len(features) == count else "an input"
+            )  # it may have several sequences
             raise DataError(
-                f"input {first + longest} has {features.lengths[longest]} tokens, the model takes {limit}; "
+                f"{which} has {features.lengths[longest]} tokens, the model takes {limit}; "
                 "leave truncation on, or shorten the text"
             )
         top, size = int(features.input_ids.max(initial=0)), self.model.config.vocab_size
@@ -219,6 +222,8 @@ def _is_many(inputs: Any) -> bool:
     """An iterator or a data set, rather than one input."""
     if isinstance(inputs, (str, bytes, tuple)):
         return False
+    if isinstance(inputs, (set, frozenset)):
+        raise DataError("the inputs are a set, which has no order to answer in; give a list")
     if isinstance(inputs, Mapping):
         values = list(inputs.values())
         if values and all(hasattr(v, "column_names") for v in values):
@@ -340,8 +345,14 @@ def _task_of_class(name: str) -> Task | None:
 
 def _from_pretrained(found: Task, name: str | Path, loading: dict[str, Any]) -> Model:
     model: Model = getattr(auto, found.auto_class).from_pretrained(name, **loading)
-    if model.load_report is not None and model.load_report.new and found.head != "base":
+    if found.head == "base":
+        return model
+    heads = {task.head for task in map(_task_of_class, model.config.architectures) if task is not None}
+    if model.load_report is not None and model.load_report.new:
         say(f"{name} was never trained for {found.name}: the answers of its new head mean nothing until it is")
+    elif heads and found.head not in heads:  # heads whose weights have the same names and shapes
+        what = ", ".join(model.config.architectures)
+        say(f"{name} is a {what} and was never trained for {found.name}: its answers mean nothing until it is")
     return model
 
 

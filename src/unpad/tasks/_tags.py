@@ -98,7 +98,9 @@ def read_tags(
         said = listing(f"{kind} in {split!r}" for split, kind in kinds.items())
         raise DataError(f"the tags in {column!r} are of different kinds: {said}; make them the same in all splits")
     if tags and all(texts):
-        return _from_texts(tags, column, given)
+        ids, spelt = _from_texts(tags, column, given)
+        _refuse_one(spelt, column)
+        return ids, spelt
     for split, found in tags.items():
         if not pa.types.is_integer(found.flat.type):
             raise DataError(f"column {column!r} of {split!r} holds lists of {kinds[split]}; tags are texts or whole numbers; name another one with label=")  # fmt: skip
@@ -113,10 +115,19 @@ def read_tags(
             at = int(wrong.argmax())
             allowed = f"outside 0..{known - 1} ({known} tags: {listing(names or given or ())})" if known else "negative"  # fmt: skip
             raise DataError(f"tag {values[at]} in row {found.row(at)} of {split!r} ({column!r}) is {allowed}; mend the row or filter it out")  # fmt: skip
+        if given is None and (values == IGNORED_LABEL).all() and split in ("train", *splits)[: 1 + (len(splits) == 1)]:
+            raise DataError(f"all tags in {column!r} of {split!r} are {IGNORED_LABEL}, which are not learned; give tags from 0")  # fmt: skip
         ids[split] = values if move is None else np.where(values < 0, values, move[values])
+    _refuse_one(names if given is None else None, column)
     if ids and not names and not given:
         say(f"tags in {column!r} are numbers without names: entities cannot be told from them; make the column ClassLabels, or texts")  # fmt: skip
     return ids, list(given) if given else names
+
+
+def _refuse_one(names: Sequence[str] | None, column: str) -> None:
+    """A single tag is refused: nothing could be told apart by it."""
+    if names is not None and len(names) < 2:
+        raise DataError(f"all tags in {column!r} are {names[0]!r}; a model needs two different ones to learn from")
 
 
 def _from_texts(

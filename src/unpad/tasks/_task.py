@@ -138,6 +138,8 @@ class Task:
     """Options of `prepare` and `collator` that a command line may set (`unpad.cli.train.TrainOptions`)."""
     readable: ClassVar[Mapping[str, Any]] = {}
     """Options with which the command line asks: the answers that people want, where a pipeline's own are others."""
+    pairs: ClassVar[bool] = True
+    """Its inputs may have a second text."""
     words: ClassVar[bool] = False
     """Its texts may be lists of words."""
     classes: ClassVar[bool] = True

@@ -40,6 +40,7 @@ class FillMask(Task):
     settings = ("chunk_size", "keep_last", "mlm_probability", "whole_word_mask")
     classes = False
     one_to_one = False
+    pairs = False
 
     # ---- data sets ----
 
@@ -89,6 +90,8 @@ class FillMask(Task):
     def collator(
         self, tokenizer: Tokenizer, mlm_probability: float = 0.15, whole_word_mask: bool = False, **settings: Any
     ) -> DataCollatorForLanguageModeling:
+        if mlm_probability == 0:
+            raise ArgumentError("mlm_probability=0 leaves nothing to guess; give a share above 0, such as 0.15")
         kind = DataCollatorForWholeWordMask if whole_word_mask else DataCollatorForLanguageModeling
         return kind(tokenizer, mlm_probability=mlm_probability)
 

@@ -131,7 +131,7 @@ class MultipleChoice(Task):
     def example(self, row: Mapping[str, Any], answer: Any, columns: Columns, prepared: Prepared) -> Example:
         (first, *_), seconds = _pairs([self.row_input(row, columns)])
         choices, keys = _choices(row, columns)
-        place = _place(row[columns.label], choices, keys) if columns.label else None
+        place = _place(row.get(columns.label), choices, keys) if columns.label else None
         truth = None if place in (None, -1) else choices[place or 0]
         return Example([first, " | ".join(seconds)], answer[0]["choice"], truth)
 
@@ -171,7 +171,9 @@ def _choices(row: Mapping[str, Any], columns: Columns) -> tuple[Any, list[str]]:
     if len(columns.more) > 1:
         return [row[n] for n in columns.more], [n[-1].upper() for n in columns.more]
     if isinstance(value, Mapping):  # texts beside their keys, as in ARC and CommonsenseQA
-        return value["text"], [str(key).upper() for key in value["label"]]
+        given, value = value.get("label"), value.get("text")
+        if given is not None:
+            return value, [str(key).upper() for key in given]
     return value, [chr(ord("A") + i) for i in range(len(value or ()))]
 
 
@@ -181,7 +183,7 @@ def _place(label: Any, choices: Sequence[str], keys: list[str]) -> int | None:
         return -1
     if isinstance(label, str) and label.strip().upper() in keys:
         return keys.index(label.strip().upper())
-    return int(label) if str(label).isdigit() and int(label) < len(choices) else None
+    return int(label) if str(label).isdecimal() and int(label) < len(choices) else None
 
 
 def _tokenized(part: Any, tokenizer: Tokenizer, columns: Columns, max_length: int | None, split: str) -> Any:
@@ -190,6 +192,10 @@ def _tokenized(part: Any, tokenizer: Tokenizer, columns: Columns, max_length: in
     from datasets import Dataset, NamedSplit
 
     used = [name for name in columns.used if name in part.column_names]  # a split may have no labels
+    if missing := [name for name in columns.used if name not in used and name != columns.label]:
+        raise DataError(
+            f"split {split!r} has no column {missing[0]!r}; its columns are: {listing(part.column_names, 40)}"
+        )
     items, labels, count = [], [], 0
     for number, row in enumerate(part.with_format(None).select_columns(used)):
         here = f"row {number} of {split!r}"

@@ -63,6 +63,9 @@ class QuestionAnswering(Task):
             if (name or found[key]) not in there and (name or key != "label" or labelled):
                 wrong = f"there is no column {name!r} for {key}={nearest(name, there)}" if name else f"no column is called {NAMES[key][0]!r} or alike; name it with {key}="  # fmt: skip
                 raise DataError(f"{wrong}; the columns are: {listing(there, 40)}")
+        named = [name for name in (text, text_pair, label) if name is not None]
+        if twice := next((name for name in named if named.count(name) > 1), None):
+            raise DataError(f"column {twice!r} is named for two things; question, context and answers are different columns of: {listing(there, 40)}")  # fmt: skip
         answers = None if labelled is False else found["label"]
         return Columns(str(found["text"]), found["text_pair"], answers, (START,) * bool(answers and START in there))  # fmt: skip
 
@@ -94,6 +97,8 @@ class QuestionAnswering(Task):
                 gold = list(map(_pairs, whole_column(part, str(columns.label), split).to_pylist(), starts))
                 kept = _good(gold, contexts, split, bad_answers == "drop")
                 gold = [gold[row] for row in kept]
+            elif columns.label is not None:
+                say(f"{split}: there is no column {columns.label!r}, so its answers are not judged")
             questions, contexts = ([texts[row] for row in kept] for texts in (questions, contexts))
             _fitting(tokenizer, questions, [f"row {row} of {split!r}" for row in kept], window, stride, "stride")  # fmt: skip
             features, windows = cut(tokenizer, questions, contexts, window, stride)
@@ -107,7 +112,7 @@ class QuestionAnswering(Task):
         given = inputs if isinstance(inputs, Mapping) else {k: options.pop(k) for k in keys & {*options}}
         if not keys & {*given}:
             return inputs
-        question, context = given.get("question", inputs), given.get("context")
+        question, context = given.get("question", None if given is inputs else inputs), given.get("context")
         if not isinstance(question, (list, tuple)):
             return question, context
         every = context if isinstance(context, (list, tuple)) else [context] * len(question)
@@ -176,7 +181,11 @@ class QuestionAnswering(Task):
 
     def example(self, row: Mapping[str, Any], answer: Any, columns: Columns, prepared: Prepared) -> Example:
         said, texts = answer["answer"] or "(no answer)", [row[columns.text], row[str(columns.text_pair)]]
-        right = [text for text, _ in _pairs(row[columns.label])] or ["(no answer)"] if columns.label else []
+        right = (
+            [text for text, _ in _pairs(row[columns.label])] or ["(no answer)"]
+            if columns.label and columns.label in row
+            else []
+        )
         return Example(texts, said, next(iter(right), None), said in right or not right)
 
 

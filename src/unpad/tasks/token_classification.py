@@ -94,7 +94,7 @@ class TokenClassification(Task):
     default_data = "helpdesk/entities"
     options = ("aggregation_strategy", "ignore_labels", "stride")
     settings = ("label_all_tokens",)
-    words = True
+    words, pairs = True, False
     readable: ClassVar[Mapping[str, Any]] = {"aggregation_strategy": "first"}
 
     # ---- data sets ----
@@ -116,6 +116,8 @@ class TokenClassification(Task):
             found[key] = name or next((n for n in known[key] if n in there), None)
             if found[key] is None and (key == "text" or labelled):
                 raise DataError(f"no column looks like the {what}; name it with {key}=; the columns are: {listing(there, 40)}")  # fmt: skip
+        if found["text"] == found["label"]:
+            raise DataError(f"column {found['text']!r} is named for words and for tags; these are different columns of: {listing(there, 40)}")  # fmt: skip
         return Columns(str(found["text"]), None, found["label"])
 
     def prepare(
@@ -135,8 +137,10 @@ class TokenClassification(Task):
         words = {split: _tags.read_words(part, columns.text, split) for split, part in splits.items()}
         tagged = {split: part for split, part in splits.items() if columns.label in part.column_names}
         tags, names = _tags.read_tags(tagged, words, str(columns.label), label_names)
-        count = len(names) if names else max((int(v.max()) + 1 for v in tags.values()), default=None)
+        count = len(names) if names else max((max(int(v.max()) + 1, 2) for v in tags.values()), default=None)
         later = _tags.later_tags(names, count) if label_all_tokens and count else None
+        if (limit := max_length or tokenizer.model_max_length) <= tokenizer.num_special_tokens_to_add():
+            raise _no_room(limit, tokenizer)
         before, done, learned = tokenizer.truncation_report(), {}, 0
         for split, lists in words.items():
             done[split], firsts = _tags.tokenized(tokenizer, lists, tags.get(split), later, max_length)
@@ -168,6 +172,8 @@ class TokenClassification(Task):
                 raise ArgumentError(f"aggregation_strategy={given!r} is unknown{nearest(str(given), STRATEGIES)}; allowed: {', '.join(STRATEGIES)}")  # fmt: skip
         if isinstance(out.get("ignore_labels", []), str):
             raise ArgumentError(f"ignore_labels={out['ignore_labels']!r} is a text; give a list, [{out['ignore_labels']!r}]")  # fmt: skip
+        if not isinstance(out.get("ignore_labels", []), (list, tuple, set, frozenset)):
+            raise ArgumentError(f"ignore_labels={out['ignore_labels']!r:.60} must be a list of tags, such as ['O']")
         return out
 
     def encode(
@@ -177,6 +183,8 @@ class TokenClassification(Task):
         """Windows of texts, lists of words and `{"tokens": words}`; neighbours share `stride` tokens (default: a quarter of a window)."""
         items = [_item(item, f"input {first + i}") for i, item in enumerate(inputs)]
         limit = max_length or tokenizer.model_max_length
+        if limit <= tokenizer.num_special_tokens_to_add():
+            raise _no_room(limit, tokenizer)
         stride = (limit - tokenizer.num_special_tokens_to_add()) // 4 if stride is None else stride
         windows, owners, done = [], [], 0
         for given, run in groupby(items, lambda item: isinstance(item, list)):
@@ -293,6 +301,11 @@ def _item(item: Any, where: str) -> str | list[str]:
     if isinstance(item, str) or (isinstance(item, list) and all(isinstance(word, str) for word in item)):
         return item
     raise DataError(f"{where} is {item!r:.40} ({type(item).__name__}), not a text; give a text, or a list of words as {{'tokens': words}}")  # fmt: skip
+
+
+def _no_room(limit: int, tokenizer: Tokenizer) -> ArgumentError:
+    few = tokenizer.num_special_tokens_to_add()
+    return ArgumentError(f"max_length={limit} leaves no room for a word beside the {few} special tokens; give more")
 
 
 def _flat(lists: Iterable[Iterable[Any]]) -> np.ndarray:

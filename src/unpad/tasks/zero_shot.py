@@ -32,6 +32,7 @@ class ZeroShotClassification(Task):
     default_data = "helpdesk/tickets"
     options = ("candidate_labels", "hypothesis_template", "multi_label")
     positional = ("candidate_labels",)
+    pairs = False
 
     def columns(
         self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None

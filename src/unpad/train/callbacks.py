@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from unpad.errors import ArgumentError
 from unpad.notices import say
@@ -18,6 +18,9 @@ EVENTS = (
 class TrainerCallback:
     """Base of callbacks. Every event gets the arguments, the state and the control of the run, and keywords:
     `model` always, `logs` in on_log, `metrics` in on_evaluate. `state_dict` is saved and given back on resume."""
+
+    reads_model: ClassVar[bool] = True
+    """It may look at the model: False spares bringing the word vectors together before each of its events."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -63,6 +66,8 @@ class EarlyStoppingCallback(TrainerCallback):
     """Stop when `metric_for_best_model` has not improved by more than `early_stopping_threshold` in
     `early_stopping_patience` evaluations. The count survives a resume."""
 
+    reads_model = False
+
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0) -> None:
         if early_stopping_patience < 1:
             raise ArgumentError(f"early_stopping_patience={early_stopping_patience} must be 1 or more evaluations")
@@ -75,6 +80,8 @@ class EarlyStoppingCallback(TrainerCallback):
     ) -> None:
         if args.eval_strategy == "no":
             raise ArgumentError("EarlyStoppingCallback needs evaluations; set eval_strategy='epoch' or 'steps'")
+        if state.global_step == 0:  # another run of the same Trainer
+            self.best, self.waited = None, 0
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         value = kwargs["metrics"].get(args.best_metric)
@@ -102,6 +109,8 @@ class EarlyStoppingCallback(TrainerCallback):
 
 class ProgressCallback(TrainerCallback):
     """A progress bar, in terminals and notebooks: steps, loss, learning rate, tokens per second, time left."""
+
+    reads_model = False
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -151,6 +160,8 @@ class ProgressCallback(TrainerCallback):
 
 class TensorBoardCallback(TrainerCallback):
     """Every logged number as a TensorBoard scalar under `output_dir/runs`."""
+
+    reads_model = False
 
     def __init__(self) -> None:
         try:

@@ -19,7 +19,7 @@ from unpad.batch import PackedBatch
 from unpad.data.sampler import token_budget_batches
 from unpad.engine.accelerator import Accelerator, move
 from unpad.errors import ArgumentError, DataError
-from unpad.train.feed import accepted_by, label_count, len_of
+from unpad.train.feed import accepted_by, label_count, len_of, targets
 
 
 class EvalPrediction(NamedTuple):
@@ -51,6 +51,8 @@ class Answers:
     labels: Tensor | None
     loss_sum: Tensor | None
     count: int | Tensor
+    spans: bool = False
+    """Logits and labels hold starts and ends side by side, in their last dimension."""
 
 
 def answer_packed(
@@ -75,7 +77,7 @@ def _of_rows(model: Any, batch: PackedBatch, rows: np.ndarray, output: Any) -> A
             labels = batch.pad(labels, fill=-100) if model.labels_of == "token" else batch.restore(labels)
     elif model.labels_of == "row":  # these stand in the order of the batch
         rows = rows[np.asarray(batch.order)]
-    return Answers(rows, logits, labels, output.loss_sum, output.loss_count)
+    return Answers(rows, logits, labels, output.loss_sum, output.loss_count, model.labels_of == "span")
 
 
 def answer_collated(
@@ -93,7 +95,7 @@ def answer_collated(
             yield _of_rows(model, batch, rows, output)
             continue
         batch = move(batch, engine.device)
-        labels = batch.get("labels")
+        labels = targets(batch)
         with engine.autocast():
             output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
         fields = (
@@ -102,11 +104,14 @@ def answer_collated(
             else dict(zip(("loss", "logits") if labels is not None else ("logits",), output, strict=False))
         )
         logits = fields.get("logits")
+        spans = logits is None and "start_logits" in fields
+        if spans:
+            logits = torch.stack([fields["start_logits"], fields["end_logits"]], -1)
         if logits is None:
             raise DataError(f"the model's output has no logits to evaluate; it has {', '.join(fields)}")
         count = label_count(labels, len(rows))
         loss = fields.get("loss")
-        yield Answers(rows, logits, labels, None if loss is None else loss * count, count)
+        yield Answers(rows, logits, labels, None if loss is None else loss * count, count, spans)
 
 
 def streams(compute_metrics: Any) -> bool:
@@ -115,13 +120,13 @@ def streams(compute_metrics: Any) -> bool:
 
 
 def evaluate(
-    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool, split_last: bool = False
-) -> PredictionOutput:  # fmt: skip
+    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool
+) -> PredictionOutput:
     """Consume `answers` for `size` samples.
 
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
     `add_batch`, `compute`) that sees one reduced batch at a time, with the samples' numbers as `rows` if its `by_row` is true.
-    `split_last`: predictions and labels are tuples over their last dimension. Logits are kept only when a function or `keep_logits` asks.
+    Logits are kept only when a function or `keep_logits` asks.
     """
     streaming = streams(compute_metrics)
     by_row = streaming and getattr(compute_metrics, "by_row", False)
@@ -130,10 +135,10 @@ def evaluate(
     kept: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     rows: list[np.ndarray] = []
-    loss_sum, loss_count, batches = 0.0, 0, 0
+    loss_sum, loss_count, batches, spans = 0.0, 0, 0, False
     with torch.inference_mode():
         for answer in answers:
-            batches += 1
+            batches, spans = batches + 1, answer.spans
             if answer.loss_sum is not None:
                 loss_sum += float(answer.loss_sum)
                 loss_count += int(answer.count)
@@ -157,7 +162,7 @@ def evaluate(
         metrics["loss"] = loss_sum / loss_count
     predictions: Any = _in_order(kept, rows, size) if kept else None
     label_ids: Any = _in_order(labels, rows, size) if labels else None
-    if split_last and predictions is not None:  # starts and ends of spans, as the field passes them
+    if spans and predictions is not None:  # starts and ends of spans, as the field passes them
         predictions = tuple(np.moveaxis(predictions, -1, 0))
         label_ids = None if label_ids is None else tuple(np.moveaxis(label_ids, -1, 0))
     if streaming and (loss_count or by_row):

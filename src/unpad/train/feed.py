@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from unpad.batch import PackedBatch
 from unpad.data.sampler import BatchSampler
-from unpad.data.tokens import TokenStore
+from unpad.data.tokens import SPAN_FIELDS, TokenStore
 from unpad.errors import DataError
+from unpad.models.model import Model
 from unpad.train.arguments import TrainingArguments
 
 
@@ -108,7 +111,7 @@ def collated_feed(dataset: Any, collator: Callable[[list[Any]], Any], model: Any
         batch = collator([dataset[int(row)] for row in rows])
         if not isinstance(batch, PackedBatch) and keep is not None and hasattr(batch, "keys"):
             batch = {key: batch[key] for key in batch.keys() if key in keep}  # noqa: SIM118
-        return Micro(batch, label_count(_get(batch, "labels"), len(rows)), token_count(batch), rows)
+        return Micro(batch, label_count(targets(batch), len(rows)), token_count(batch), rows)
 
     fingerprint = hashlib.blake2b(f"{getattr(dataset, '_fingerprint', '')}/{size}".encode(), digest_size=16).hexdigest()
     return Feed(_sampler(args, size, fingerprint, None), args.gradient_accumulation_steps, make, fingerprint, size)
@@ -138,10 +141,18 @@ def _sampler(args: TrainingArguments, size: int, fingerprint: str, lengths: np.n
 
 def accepted_by(model: Any) -> set[str] | None:
     """Names that the model's forward takes; None when it takes anything."""
+    if isinstance(model, Model):
+        return set(model.inputs)
     parameters = inspect.signature(model.forward).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters}
+
+
+def targets(batch: Any) -> Tensor | None:
+    """The labels of a batch; for answers in texts their starts and ends, [B, 2]."""
+    ends = [_get(batch, name) for name in SPAN_FIELDS]
+    return _get(batch, "labels") if any(end is None for end in ends) else torch.stack([e.view(-1) for e in ends], 1)
 
 
 def label_count(labels: Any, rows: int) -> int:

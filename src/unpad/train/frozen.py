@@ -28,6 +28,8 @@ from unpad.train.arguments import TrainingArguments
 
 FOLDER = "vectors"
 """Below the output folder: one file for the training data and one for the evaluation data."""
+ASIDE = ("id2label", "problem_type", "architectures", "names", "extra", "initializer_range", "init_cutoff")
+"""Fields of the configuration that, like dropouts, change no vector of a base that is there."""
 
 
 class FrozenBase:
@@ -70,8 +72,8 @@ class FrozenBase:
         if split in self._known and self._known[split][0] == state:
             return self._known[split][1]
         config, digest = self.model.config, hashlib.blake2b(store.fingerprint.encode(), digest_size=8)
-        facts = (config.model_type, config.heads, config.activation, config.norm_eps, self.model.head.reads)
-        digest.update(repr((*facts, store.choices, self.engine.precision.name)).encode())
+        facts = {n: v for n, v in vars(config).items() if n not in ASIDE and not n.endswith("dropout")}
+        digest.update(repr((facts, self.model.head.reads, store.choices, self.engine.precision.name)).encode())
         for weight in weights:
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
         path = self.folder / f"{split}-{digest.hexdigest()}.npy"

@@ -27,7 +27,7 @@ from unpad.engine.optim import PreparedOptimizer, adamw
 from unpad.engine.schedules import get_scheduler
 from unpad.engine.state import read_tree, set_seed, write_tree
 from unpad.errors import ArgumentError, CheckpointError, DataError, TrainingError, listing, nearest
-from unpad.notices import say
+from unpad.notices import say, say_once
 from unpad.train.arguments import TrainingArguments
 from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
 from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate, streams
@@ -242,6 +242,7 @@ class Trainer:
             self._load_best()
         finally:
             self.folder.end()
+            self.accelerator.release_optimizers()
         steps = self.state.global_step - first
         loss = self.state.total_loss / max(self.state.global_step, 1)
         metrics = {
@@ -258,7 +259,6 @@ class Trainer:
         self._call("on_train_end")
         if args.draw_curves:
             self.draw_curves()
-        self.accelerator.release_optimizers()
         return TrainOutput(self.state.global_step, loss, metrics)
 
     def _check_evaluation(self) -> None:
@@ -309,7 +309,7 @@ class Trainer:
         )
         schedule = self._given_scheduler or get_scheduler(args.lr_scheduler_type, plain, args.warmup(total), total)
         optimizer, schedule = self.accelerator.prepare(plain, schedule)
-        optimizer.keep_rows(self.model, self._used_ids())
+        optimizer.keep_rows(self.model, self._used_ids() if given is None else None)  # theirs keeps its own parameters
         return optimizer, schedule
 
     def _used_ids(self) -> Tensor | None:
@@ -333,6 +333,10 @@ class Trainer:
             if k == 0:
                 self._call("on_epoch_begin")
             micros = feed.step(state.global_step)
+            if not self.model.training:  # there was an evaluation since the last step, ours or a callback's
+                self.model.train()
+            for layer in optimizer.rows:  # whatever was done to the model: these rows are what the optimizer trains
+                layer.train()
             loss = self._forward_backward(micros)
             norm = optimizer.clipped_step(args.max_grad_norm)
             learning_rate = scheduler.get_last_lr()[0]
@@ -411,7 +415,6 @@ class Trainer:
             state.loss_sum, state.loss_count = 0.0, 0
         if control.should_evaluate:
             metrics = self.evaluate()
-            self.model.train()
             control.should_save |= self._note_best(metrics) and self.args.load_best_model_at_end
         if control.should_save:
             self._save_checkpoint()
@@ -447,6 +450,10 @@ class Trainer:
 
     def _call(self, event: str, **details: Any) -> None:
         for callback in self.callbacks:
+            handles = getattr(type(callback), event) is not getattr(TrainerCallback, event)
+            if handles and callback.reads_model and self._native:
+                for layer in self.model.row_embeddings():
+                    layer.eval()  # its weights are whole, to be read and changed; the next step takes the rows out again
             getattr(callback, event)(self.args, self.state, self.control, model=self.model, **details)
 
     def _load_best(self) -> None:
@@ -488,6 +495,10 @@ class Trainer:
             if self._frozen is not None and dataset is self.eval_dataset:
                 change = self._frozen.filler(store, "eval")
             pack = store.pack if change is None else lambda rows: change(store.pack(rows))
+            if self.model.vocabulary and self.compute_metrics is not None:
+                say_once(
+                    "answers over the vocabulary are not kept: compute_metrics is not called, loss and perplexity judge them"
+                )
             answers = answer_packed(self.model, pack, store.lengths, self.args.eval_max_tokens, self.accelerator)
         else:
             collator: Any = self._collator()
@@ -499,8 +510,7 @@ class Trainer:
         process = self.preprocess_logits_for_metrics
         if process is not None:
             answers = (a if a.logits is None else replace(a, logits=process(a.logits, a.labels)) for a in answers)
-        spans = getattr(self.model, "labels_of", None) == "span"
-        found = evaluate(answers, size, prefix, self.compute_metrics, keep_logits, spans)
+        found = evaluate(answers, size, prefix, self.compute_metrics, keep_logits)
         if self._guesses_words and f"{prefix}_loss" in found.metrics:
             found.metrics[f"{prefix}_perplexity"] = math.exp(min(found.metrics[f"{prefix}_loss"], 700))
         return found
