@@ -61,6 +61,17 @@ def head(keys: Sequence[Rule], **spec: Any) -> FamilyHead:
     return FamilyHead(HeadSpec(**spec), keys)
 
 
+def words(dense: str, norm: str, bias: str, activation: str | None = None) -> FamilyHead:
+    """A masked LM head: a dense layer, its activation (None: that of the blocks) and norm, then the vocabulary."""
+    keys = [rename(dense, "head.dense"), rename(norm, "head.norm"), rename(bias, "head.bias")]
+    return head(keys, reads="each", dense=True, activation=activation, norm=True, drop=None, output="vocabulary")
+
+
+CLASSIFIER = rename("classifier", "head.classifier")
+SPANS = head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2)
+"""Question answering as most families have it: one layer on every token."""
+
+
 @dataclass(frozen=True)
 class Family:
     """The facts of one architecture family."""

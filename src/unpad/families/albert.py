@@ -1,9 +1,9 @@
 """ALBERT (Lan et al., 2020, arXiv:1909.11942): layers that share their weights, and narrow embeddings projected to D."""
 
-from unpad.families._family import Family, head, rename, stack
+from unpad.families import bert
+from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename, stack, words
 
 POOLER = rename("albert.pooler", "head.dense")
-CLASSIFIER = rename("classifier", "head.classifier")
 THEIRS = "encoder.albert_layer_groups.{i}.albert_layers.{j}."
 OURS = "transformer.blocks.{i}.{j}."
 
@@ -11,23 +11,11 @@ FAMILY = Family(
     model_type="albert",
     prefix="Albert",
     fields={
-        "vocab_size": "vocab_size",
+        **bert.FIELDS,
         "embedding_size": "embedding_width",
-        "hidden_size": "width",
-        "num_hidden_layers": "layers",
         "num_hidden_groups": "groups",
         "inner_group_num": "inner_layers",
-        "num_attention_heads": "heads",
-        "intermediate_size": "ffn_width",
-        "hidden_act": "activation",
-        "hidden_dropout_prob": "dropout",
-        "attention_probs_dropout_prob": "attention_dropout",
         "classifier_dropout_prob": "classifier_dropout",
-        "max_position_embeddings": "max_positions",
-        "type_vocab_size": "token_types",
-        "initializer_range": "initializer_range",
-        "layer_norm_eps": "norm_eps",
-        "pad_token_id": "pad_token_id",
     },
     defaults={
         "vocab_size": 30000,
@@ -52,10 +40,7 @@ FAMILY = Family(
     only={"position_embedding_type": ("absolute",), "tie_word_embeddings": (True,)},
     base_prefix="albert.",
     keys=[
-        rename("embeddings.word_embeddings", "transformer.embeddings.tokens"),
-        rename("embeddings.position_embeddings", "transformer.embeddings.positions"),
-        rename("embeddings.token_type_embeddings", "transformer.embeddings.types"),
-        rename("embeddings.LayerNorm", "transformer.embeddings.norm"),
+        *bert.EMBEDDINGS,
         rename("encoder.embedding_hidden_mapping_in", "transformer.embeddings.projection"),
         stack([f"{THEIRS}attention.{part}" for part in ("query", "key", "value")], f"{OURS}qkv"),
         rename(f"{THEIRS}attention.dense", f"{OURS}out"),
@@ -68,21 +53,9 @@ FAMILY = Family(
         "base": head([POOLER], dense=True, output=None),
         "sequence-classification": head([POOLER, CLASSIFIER], dense=True),
         "token-classification": head([CLASSIFIER], reads="each"),
-        "question-answering": head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2),
+        "question-answering": SPANS,
         "multiple-choice": head([POOLER, CLASSIFIER], dense=True, output=1),
-        "masked-lm": head(
-            [
-                rename("predictions.dense", "head.dense"),
-                rename("predictions.LayerNorm", "head.norm"),
-                rename("predictions.bias", "head.bias"),
-            ],
-            reads="each",
-            dense=True,
-            activation=None,
-            norm=True,
-            drop=None,
-            output="vocabulary",
-        ),
+        "masked-lm": words("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
     },
     copies={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",

@@ -1,29 +1,49 @@
 """BERT (Devlin et al., 2019, arXiv:1810.04805): post-norm encoder with segment embeddings and a pooler on the first token."""
 
-from unpad.families._family import Family, head, rename, stack
+from unpad.families._family import CLASSIFIER, SPANS, Family, Rule, head, rename, stack, words
 
 POOLER = rename("bert.pooler.dense", "head.dense")
-CLASSIFIER = rename("classifier", "head.classifier")
+
+# Tables that descendants of BERT have in common.
+FIELDS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "ffn_width",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "max_position_embeddings": "max_positions",
+    "type_vocab_size": "token_types",
+    "initializer_range": "initializer_range",
+    "layer_norm_eps": "norm_eps",
+    "pad_token_id": "pad_token_id",
+}
+EMBEDDINGS = [
+    rename("embeddings.word_embeddings", "transformer.embeddings.tokens"),
+    rename("embeddings.position_embeddings", "transformer.embeddings.positions"),
+    rename("embeddings.token_type_embeddings", "transformer.embeddings.types"),
+    rename("embeddings.LayerNorm", "transformer.embeddings.norm"),
+]
+BLOCK = [
+    rename("encoder.layer.{i}.attention.output.dense", "transformer.blocks.{i}.out"),
+    rename("encoder.layer.{i}.attention.output.LayerNorm", "transformer.blocks.{i}.attention_norm"),
+    rename("encoder.layer.{i}.intermediate.dense", "transformer.blocks.{i}.up"),
+    rename("encoder.layer.{i}.output.dense", "transformer.blocks.{i}.down"),
+    rename("encoder.layer.{i}.output.LayerNorm", "transformer.blocks.{i}.ffn_norm"),
+]
+
+
+def qkv(*parts: str) -> Rule:
+    """The three projections of attention under their names there."""
+    return stack([f"encoder.layer.{{i}}.attention.self.{part}" for part in parts], "transformer.blocks.{i}.qkv")
+
 
 FAMILY = Family(
     model_type="bert",
     prefix="Bert",
-    fields={
-        "vocab_size": "vocab_size",
-        "hidden_size": "width",
-        "num_hidden_layers": "layers",
-        "num_attention_heads": "heads",
-        "intermediate_size": "ffn_width",
-        "hidden_act": "activation",
-        "hidden_dropout_prob": "dropout",
-        "attention_probs_dropout_prob": "attention_dropout",
-        "classifier_dropout": "classifier_dropout",
-        "max_position_embeddings": "max_positions",
-        "type_vocab_size": "token_types",
-        "initializer_range": "initializer_range",
-        "layer_norm_eps": "norm_eps",
-        "pad_token_id": "pad_token_id",
-    },
+    fields={**FIELDS, "classifier_dropout": "classifier_dropout"},
     defaults={
         "vocab_size": 30522,
         "width": 768,
@@ -47,39 +67,15 @@ FAMILY = Family(
         "tie_word_embeddings": (True,),
     },
     base_prefix="bert.",
-    keys=[
-        rename("embeddings.word_embeddings", "transformer.embeddings.tokens"),
-        rename("embeddings.position_embeddings", "transformer.embeddings.positions"),
-        rename("embeddings.token_type_embeddings", "transformer.embeddings.types"),
-        rename("embeddings.LayerNorm", "transformer.embeddings.norm"),
-        stack(
-            [f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")],
-            "transformer.blocks.{i}.qkv",
-        ),
-        rename("encoder.layer.{i}.attention.output.dense", "transformer.blocks.{i}.out"),
-        rename("encoder.layer.{i}.attention.output.LayerNorm", "transformer.blocks.{i}.attention_norm"),
-        rename("encoder.layer.{i}.intermediate.dense", "transformer.blocks.{i}.up"),
-        rename("encoder.layer.{i}.output.dense", "transformer.blocks.{i}.down"),
-        rename("encoder.layer.{i}.output.LayerNorm", "transformer.blocks.{i}.ffn_norm"),
-    ],
+    keys=[*EMBEDDINGS, qkv("query", "key", "value"), *BLOCK],
     heads={
         "base": head([POOLER], dense=True, output=None),
         "sequence-classification": head([POOLER, CLASSIFIER], dense=True),
         "token-classification": head([CLASSIFIER], reads="each"),
-        "question-answering": head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2),
+        "question-answering": SPANS,
         "multiple-choice": head([POOLER, CLASSIFIER], dense=True, output=1),
-        "masked-lm": head(
-            [
-                rename("cls.predictions.transform.dense", "head.dense"),
-                rename("cls.predictions.transform.LayerNorm", "head.norm"),
-                rename("cls.predictions.bias", "head.bias"),
-            ],
-            reads="each",
-            dense=True,
-            activation=None,
-            norm=True,
-            drop=None,
-            output="vocabulary",
+        "masked-lm": words(
+            "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"
         ),
     },
     copies={

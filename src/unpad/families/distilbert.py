@@ -1,6 +1,6 @@
 """DistilBERT (Sanh et al., 2019, arXiv:1910.01108): BERT's block, half as many, without segment embeddings and pooler."""
 
-from unpad.families._family import Family, head, rename, stack
+from unpad.families._family import Family, head, rename, stack, words
 
 CLASSIFIER = [rename("pre_classifier", "head.dense"), rename("classifier", "head.classifier")]
 
@@ -64,19 +64,7 @@ FAMILY = Family(
             [rename("qa_outputs", "head.classifier")], reads="each", drop="span_dropout", output=2
         ),
         "multiple-choice": head(CLASSIFIER, dense=True, activation="relu", output=1),
-        "masked-lm": head(
-            [
-                rename("vocab_transform", "head.dense"),
-                rename("vocab_layer_norm", "head.norm"),
-                rename("vocab_projector.bias", "head.bias"),
-            ],
-            reads="each",
-            dense=True,
-            activation=None,
-            norm=True,
-            drop=None,
-            output="vocabulary",
-        ),
+        "masked-lm": words("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
     },
     copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
 )

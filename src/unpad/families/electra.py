@@ -4,7 +4,7 @@ The discriminator is the head "pre-training" (one logit per token: was it replac
 """
 
 from unpad.families import bert
-from unpad.families._family import Family, head, rename
+from unpad.families._family import SPANS, Family, head, rename, words
 
 FAMILY = Family(
     model_type="electra",
@@ -36,7 +36,7 @@ FAMILY = Family(
             activation="gelu",
         ),
         "token-classification": head([rename("classifier", "head.classifier")], reads="each"),
-        "question-answering": head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2),
+        "question-answering": SPANS,
         "multiple-choice": head(
             [rename("sequence_summary.summary", "head.dense"), rename("classifier", "head.classifier")],
             dense=True,
@@ -44,18 +44,11 @@ FAMILY = Family(
             drop="summary_dropout",
             output=1,
         ),
-        "masked-lm": head(
-            [
-                rename("generator_predictions.dense", "head.dense"),
-                rename("generator_predictions.LayerNorm", "head.norm"),
-                rename("generator_lm_head.bias", "head.bias"),
-            ],
-            reads="each",
-            dense=True,
+        "masked-lm": words(
+            "generator_predictions.dense",
+            "generator_predictions.LayerNorm",
+            "generator_lm_head.bias",
             activation="gelu",
-            norm=True,
-            drop=None,
-            output="vocabulary",
         ),
         "pre-training": head(
             [

@@ -1,9 +1,8 @@
 """ModernBERT (Warner et al., 2024, arXiv:2412.13663): pre-norm, rotary positions, gated feed-forward, local and global attention."""
 
-from unpad.families._family import Family, head, rename
+from unpad.families._family import CLASSIFIER, Family, head, rename
 
 READ = [rename("head.dense", "head.dense"), rename("head.norm", "head.norm")]
-CLASSIFIER = rename("classifier", "head.classifier")
 READING = {"dense": True, "activation": "gelu", "norm": True}
 
 FAMILY = Family(

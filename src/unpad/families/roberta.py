@@ -1,10 +1,9 @@
 """RoBERTa (Liu et al., 2019, arXiv:1907.11692): BERT's encoder; positions start after the padding id, no pooler before classes."""
 
 from unpad.families import bert
-from unpad.families._family import Family, head, rename
+from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename, words
 
 POOLER = rename("roberta.pooler.dense", "head.dense")
-CLASSIFIER = rename("classifier", "head.classifier")
 
 FAMILY = Family(
     model_type="roberta",
@@ -22,21 +21,9 @@ FAMILY = Family(
             dense=True,
         ),
         "token-classification": head([CLASSIFIER], reads="each"),
-        "question-answering": head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2),
+        "question-answering": SPANS,
         "multiple-choice": head([POOLER, CLASSIFIER], dense=True, drop="dropout", output=1),
-        "masked-lm": head(
-            [
-                rename("lm_head.dense", "head.dense"),
-                rename("lm_head.layer_norm", "head.norm"),
-                rename("lm_head.bias", "head.bias"),
-            ],
-            reads="each",
-            dense=True,
-            activation="gelu",
-            norm=True,
-            drop=None,
-            output="vocabulary",
-        ),
+        "masked-lm": words("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", activation="gelu"),
     },
     copies={
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
