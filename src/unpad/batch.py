@@ -20,6 +20,9 @@ from unpad.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+IGNORED_LABEL = -100
+"""Label that no loss counts (the standard value of the field)."""
+
 # What one more bucket costs, in multiples of one padded score of one head pair; fitted on CPU (docs/performance.md).
 BUCKET_COST = 12_000
 TOKEN_COST = 60
@@ -118,6 +121,11 @@ class PackedBatch:
     """[T] int64 number of the word that each token is of, -1 for special tokens; only where whole words are masked."""
     asked: Tensor | None = None
     """[M] int64 tokens at which a vocabulary head is read; None: where labels are not -100, or everywhere without labels."""
+    target: PackedBatch | None = None
+    """Encoder-decoder models: the same B sequences as the decoder has them, by their own falling length (both `order`s name the
+    caller's rows). The decoder reads its `labels` shifted right; without labels, or if it is `given`, its `input_ids`."""
+    given: bool = False
+    """Of a target: the decoder reads `input_ids` as they are, also where there are labels."""
     hidden: Tensor | None = None
     """The transformer's answer where it is known beforehand (`unpad.train.frozen`): [T, D], or [B, D] for heads that read one
     vector per sequence."""
@@ -154,6 +162,8 @@ class PackedBatch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
         names = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels", "words", "asked", "hidden")
         changed: dict[str, Any] = {n: change(t) for n in names if (t := getattr(self, n)) is not None}
+        if self.target is not None:
+            changed["target"] = self.target._each(change)
         return replace(self, **changed)
 
     def restore(self, values: Tensor) -> Tensor:

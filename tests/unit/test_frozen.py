@@ -66,9 +66,9 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     plain = Transformer.forward
 
-    def forward(self: Transformer, batch: Any) -> Any:
+    def forward(self: Transformer, batch: Any, *rows: Any) -> Any:
         seen.append(len(batch))
-        return plain(self, batch)
+        return plain(self, batch, *rows)
 
     monkeypatch.setattr(Transformer, "forward", forward)
     return seen

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unpad
+from unpad.batch import IGNORED_LABEL
 from unpad.cli.__main__ import main
-from unpad.data.tokens import IGNORED_LABEL
 from unpad.tasks import task as find_task
 from unpad.tasks._tags import TagFigures, per_word, read_tags, read_words
 

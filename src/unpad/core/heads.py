@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unpad.batch import PackedBatch
+from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.layers import Norm, RowEmbedding, activation, drop
-from unpad.core.losses import IGNORED, vocabulary_loss
+from unpad.core.losses import vocabulary_loss
 from unpad.core.noise import Noise
 from unpad.core.transformer import aligned
 
@@ -101,7 +101,7 @@ class Head(nn.Module):
         if self.classifier is not None:
             return self.classifier(drop(x, self.p, noise)).to(torch.float32)
         if labels_M is not None:
-            labels_M = F.pad(labels_M, (0, x.shape[0] - rows), value=IGNORED)
+            labels_M = F.pad(labels_M, (0, x.shape[0] - rows), value=IGNORED_LABEL)
             return vocabulary_loss(x, tokens, self.bias, labels_M)
         if self.spec.output == "vocabulary":
             return F.linear(x, tokens.weight, self.bias)[:rows].to(torch.float32)

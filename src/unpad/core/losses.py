@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unpad.batch import IGNORED_LABEL
 from unpad.core.layers import RowEmbedding
 from unpad.errors import DataError
 
-IGNORED = -100
-"""Label that no loss counts: the standard value of the field."""
 ROWS = 256
 """Words whose logits exist together where no gradient is needed."""
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
@@ -54,12 +53,12 @@ def sequence_loss(logits_BC: Tensor, labels: Tensor, kind: str) -> tuple[Tensor,
 
 def token_loss(logits_TC: Tensor, labels_T: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of the losses and number of the tokens whose label is not -100. One output per token is a yes or no (0 and 1)."""
-    counted = labels_T != IGNORED
+    counted = labels_T != IGNORED_LABEL
     if logits_TC.shape[-1] == 1:
         kept = logits_TC.view(-1)[counted]
         total = F.binary_cross_entropy_with_logits(kept, labels_T[counted].float(), reduction="sum")
     else:
-        total = F.cross_entropy(logits_TC, labels_T.long(), ignore_index=IGNORED, reduction="sum")
+        total = F.cross_entropy(logits_TC, labels_T.long(), ignore_index=IGNORED_LABEL, reduction="sum")
     return total, counted.sum()
 
 
@@ -71,9 +70,9 @@ def span_loss(logits_BS2: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
     """
     places = spans_B2.clamp(0, logits_BS2.shape[1] - 1)
     inside = (places == spans_B2) & (logits_BS2.gather(1, places[:, None])[:, 0] != -torch.inf)
-    spans_B2 = spans_B2.where(inside, IGNORED)
-    total = F.cross_entropy(logits_BS2, spans_B2.long(), ignore_index=IGNORED, reduction="sum")
-    return total, (spans_B2 != IGNORED).sum()
+    spans_B2 = spans_B2.where(inside, IGNORED_LABEL)
+    total = F.cross_entropy(logits_BS2, spans_B2.long(), ignore_index=IGNORED_LABEL, reduction="sum")
+    return total, (spans_B2 != IGNORED_LABEL).sum()
 
 
 def vocabulary_loss(
@@ -86,7 +85,7 @@ def vocabulary_loss(
     """
     weight, kind = table.weight, x_ME.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    count = (labels_M != IGNORED).sum()
+    count = (labels_M != IGNORED_LABEL).sum()
     if torch.is_grad_enabled() and (x_ME.requires_grad or weight.requires_grad):
         return _VocabularyLoss.apply(x_ME, weight, bias_V, labels_M, table, dtype), count
     total, cast, bias_V = x_ME.new_zeros((), dtype=torch.float32), weight.to(dtype), _to(bias_V, dtype)
@@ -105,14 +104,14 @@ class _VocabularyLoss(torch.autograd.Function):
         logits = F.linear(x, cast, _to(bias, dtype))
         losses, lse = _word_losses(logits, labels)
         # exp(logit - inf) = 0: no gradient where there is no label
-        ctx.save_for_backward(x, cast, logits, lse.masked_fill(labels == IGNORED, torch.inf), labels)
+        ctx.save_for_backward(x, cast, logits, lse.masked_fill(labels == IGNORED_LABEL, torch.inf), labels)
         return losses.sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, cast, logits, lse, labels = ctx.saved_tensors
         wants, scale = ctx.needs_input_grad, grads[0]
-        size, ones = _block(logits), -(labels != IGNORED).float()[:, None]
+        size, ones = _block(logits), -(labels != IGNORED_LABEL).float()[:, None]
         d_bias = lse.new_zeros(logits.shape[1]) if wants[2] else None
         parts = (t.split(size) for t in (logits, lse[:, None], labels.clamp(min=0)[:, None], ones))
         for some, norm, places, one in zip(*parts, strict=True):
@@ -131,7 +130,7 @@ def _word_losses(logits_MV: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
     """(Loss [M], 0 where the label is -100; log of the sum of exponentials [M]), both fp32."""
     lse = torch.cat([part.float().logsumexp(1) for part in logits_MV.split(_block(logits_MV))])
     picked = logits_MV.gather(1, labels_M.clamp(min=0)[:, None])[:, 0].float()
-    return (lse - picked).masked_fill(labels_M == IGNORED, 0), lse
+    return (lse - picked).masked_fill(labels_M == IGNORED_LABEL, 0), lse
 
 
 def _block(logits_MV: Tensor) -> int:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
-from unpad.batch import PackedBatch, pack
+from unpad.batch import IGNORED_LABEL, PackedBatch, pack
 from unpad.data.masking import hashed, mask_rows, mask_tokens
-from unpad.data.tokens import IGNORED_LABEL, LABEL_FIELDS, TOKEN_FIELDS
+from unpad.data.tokens import LABEL_FIELDS, TOKEN_FIELDS
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say_once
 

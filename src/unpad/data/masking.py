@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from unpad.batch import IGNORED_LABEL
 from unpad.data.sampler import GOLDEN, mix
-from unpad.data.tokens import IGNORED_LABEL
 
 MASKS, DICE, OTHERS, LASTS = range(4)
 """What the four uniform numbers of a token decide: whether it is chosen, what hides it, which other token, and (the first of a row) the last word."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unpad.batch import PackedBatch, pack
+from unpad.batch import IGNORED_LABEL, PackedBatch, pack
 from unpad.data.columns import Column, any_value, column_of, nested
 from unpad.errors import DataError, listing
 from unpad.notices import say_once
@@ -26,8 +26,6 @@ TOKEN_FIELDS = ("input_ids", "attention_mask", "token_type_ids")
 SPAN_FIELDS = ("start_positions", "end_positions")
 LABEL_FIELDS = ("labels", "label", "label_ids")
 """Columns that hold the targets; where a data set has several, the first of this list is taken."""
-IGNORED_LABEL = -100
-"""Token label that no loss counts (the standard value of the field)."""
 
 
 class TokenStore:
@@ -199,9 +197,12 @@ class TokenStore:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def vocabulary(self) -> np.ndarray:
-        """[U] int64 rising: the token ids that occur."""
-        return np.unique(np.concatenate([np.unique(values) for _, values in self._ids.blocks()])).astype(np.int64)
+    def vocabulary(self, size: int) -> np.ndarray:
+        """[U] int64 rising: the token ids that occur, of 0..size - 1."""
+        seen = np.zeros(size, dtype=bool)
+        for _, values in self._ids.blocks():
+            seen[values] = True
+        return np.flatnonzero(seen)
 
     def row(self, number: int) -> np.ndarray:
         """Token ids of one row, as a view."""

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unpad.batch import PackedBatch, from_padded
+from unpad.batch import IGNORED_LABEL, PackedBatch, from_padded
 from unpad.checkpoint.load import LoadReport, load_weights
 from unpad.checkpoint.save import save_weights
 from unpad.config import ModelConfig
 from unpad.core.heads import HEADS, Head
 from unpad.core.layers import RowEmbedding
-from unpad.core.losses import IGNORED, PROBLEM_TYPES, mean, problem_type, sequence_loss, span_loss, token_loss
+from unpad.core.losses import PROBLEM_TYPES, mean, problem_type, sequence_loss, span_loss, token_loss
 from unpad.core.transformer import Transformer, initialise
 from unpad.data.tokens import SPAN_FIELDS
 from unpad.errors import ArgumentError, DataError, nearest
@@ -137,7 +137,7 @@ class Model(nn.Module):
         one_class = self.labels_of == "token" or config.problem_type in (None, PROBLEM_TYPES[0])
         several = self.labels_of == "row" and isinstance(labels, Tensor) and labels.dim() > 1
         if isinstance(labels, Tensor) and size > 1 and one_class and not several and not labels.is_floating_point():
-            checks.append(("labels", labels[labels != IGNORED], size, "pass num_labels= to from_pretrained"))
+            checks.append(("labels", labels[labels != IGNORED_LABEL], size, "pass num_labels= to from_pretrained"))
         for name, values, size, advice in checks:
             wrong = values[(values < 0) | (values >= size)]
             if wrong.numel():
@@ -151,7 +151,7 @@ class Model(nn.Module):
                 "tokenize with truncation=True"
             )
         if self.vocabulary and batch.asked is None and batch.labels is not None:
-            batch = replace(batch, asked=(batch.labels != IGNORED).nonzero().view(-1))
+            batch = replace(batch, asked=(batch.labels != IGNORED_LABEL).nonzero().view(-1))
         read = None if self.head_name == "base" else self.head.rows(batch)
         hidden_TD = self.transformer(batch, read) if batch.hidden is None else batch.hidden
         if self.head_name == "base" and not self.head.answers:

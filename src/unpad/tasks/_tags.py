@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unpad.data.tokens import IGNORED_LABEL
+from unpad.batch import IGNORED_LABEL
 from unpad.errors import DataError, listing, nearest
 from unpad.metrics import load_metric
 from unpad.notices import say

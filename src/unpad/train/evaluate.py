@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unpad.batch import PackedBatch
+from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.data.sampler import token_budget_batches
 from unpad.engine.accelerator import Accelerator, move
 from unpad.errors import ArgumentError, DataError
@@ -72,9 +72,9 @@ def _of_rows(model: Any, batch: PackedBatch, rows: np.ndarray, output: Any) -> A
     if model.vocabulary:
         logits, labels = None, None
     elif model.labels_of in ("token", "span"):
-        logits = batch.pad(logits, fill=-100)
+        logits = batch.pad(logits, fill=IGNORED_LABEL)
         if labels is not None:
-            labels = batch.pad(labels, fill=-100) if model.labels_of == "token" else batch.restore(labels)
+            labels = batch.pad(labels, fill=IGNORED_LABEL) if model.labels_of == "token" else batch.restore(labels)
     elif model.labels_of == "row":  # these stand in the order of the batch
         rows = rows[np.asarray(batch.order)]
     return Answers(rows, logits, labels, output.loss_sum, output.loss_count, model.labels_of == "span")
@@ -190,7 +190,7 @@ def _in_order(parts: list[np.ndarray], rows: list[np.ndarray], size: int) -> np.
         len({part.shape[1:] for part in parts}) > 1
     ):  # a collator's own padding differs from batch to batch: pad to the longest
         widest = max(part.shape[1] for part in parts)
-        fill = -100
+        fill = IGNORED_LABEL
         parts = [
             np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill) for p in parts
         ]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unpad.batch import PackedBatch
+from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.data.sampler import BatchSampler
 from unpad.data.tokens import SPAN_FIELDS, TokenStore
 from unpad.errors import DataError
@@ -159,7 +159,7 @@ def label_count(labels: Any, rows: int) -> int:
     """Loss terms in a batch: labels that are not -100, or rows where there are none."""
     if labels is None:
         return rows
-    return int((labels != -100).sum()) if not labels.is_floating_point() else int(labels.numel())
+    return int((labels != IGNORED_LABEL).sum()) if not labels.is_floating_point() else int(labels.numel())
 
 
 def token_count(batch: Any) -> int:

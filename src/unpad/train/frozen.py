@@ -108,7 +108,7 @@ class FrozenBase:
                 for rows in token_budget_batches(store.lengths, self.max_tokens):
                     batch = store.pack(rows)
                     with self.engine.autocast():
-                        hidden = base(batch.to(self.engine.device))
+                        hidden = base(batch.to(self.engine.device), self.model.head.rows(batch))
                         if not self._per_token:
                             hidden = pooled(hidden, batch, self.model.head.reads)
                     vectors = hidden.float().cpu().numpy().astype("<f4", copy=False)

@@ -316,7 +316,7 @@ class Trainer:
         """The token ids of the training data, where a good part of the vocabulary is not among them and none is made by masking."""
         if not self._packs() or self._change(0) is not None:
             return None
-        ids = self._store(self.train_dataset, "train").vocabulary()
+        ids = self._store(self.train_dataset, "train").vocabulary(self.model.config.vocab_size)
         if len(ids) > 0.7 * self.model.config.vocab_size:
             return None
         return torch.from_numpy(ids).to(self.accelerator.device)
