@@ -119,6 +119,8 @@ class PackedBatch:
     """Multiple choice: the caller's sequences `choices * k .. choices * (k + 1) - 1` are the answers to question k."""
     words: Tensor | None = None
     """[T] int64 number of the word that each token is of, -1 for special tokens; only where whole words are masked."""
+    weights: Tensor | None = None
+    """[T] fp32 by how much the loss of each token's label counts; None: 1."""
     asked: Tensor | None = None
     """[M] int64 tokens at which a vocabulary head is read; None: where labels are not -100, or everywhere without labels."""
     target: PackedBatch | None = None
@@ -160,7 +162,17 @@ class PackedBatch:
         return self._each(lambda t: t.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
-        names = ("input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels", "words", "asked", "hidden")
+        names = (
+            "input_ids",
+            "position_ids",
+            "cu_seqlens",
+            "token_type_ids",
+            "labels",
+            "words",
+            "weights",
+            "asked",
+            "hidden",
+        )
         changed: dict[str, Any] = {n: change(t) for n in names if (t := getattr(self, n)) is not None}
         if self.target is not None:
             changed["target"] = self.target._each(change)

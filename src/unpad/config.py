@@ -29,9 +29,9 @@ class ModelConfig:
     width: int
     """D: width of the hidden states."""
     layers: int
-    """Number of transformer blocks."""
+    """Number of transformer blocks; of an encoder-decoder those of the encoder."""
     heads: int
-    """N: attention heads; the head width H is width / heads."""
+    """N: attention heads; the head width H is width / heads unless `head_size` tells it."""
     ffn_width: int
     """Width of the feed-forward layer inside a block."""
     activation: str
@@ -118,6 +118,68 @@ class ModelConfig:
     init_cutoff: float | None = None
     """New weights are drawn from a normal distribution cut at so many standard deviations, layers that write into the residual
     stream narrower with depth, classifiers with width ** -0.5; None: as BERT's (ModernBERT)."""
+    causal: bool = False
+    """A token sees itself and those before it (decoders)."""
+    decoder_layers: int | None = None
+    """Blocks of the decoder of an encoder-decoder, with `decoder_heads` and `decoder_ffn_width`; None: there is no decoder beside."""
+    decoder_heads: int | None = None
+    """Attention heads of that decoder; None: as many as the encoder's."""
+    decoder_ffn_width: int | None = None
+    """Width of the feed-forward layers of that decoder; None: as the encoder's."""
+    crossed: bool = False
+    """Blocks also attend to another sequence. Set by `decoder`, not by families."""
+    head_size: int | None = None
+    """H where it is not width / heads (T5, Qwen3)."""
+    kv_heads: int | None = None
+    """K: heads of keys and values, each shared by N / K heads of queries; None: N (Llama)."""
+    rms_norm: bool = False
+    """Norms divide by the root mean square and shift nothing (T5, Llama)."""
+    qk_norm: bool = False
+    """Queries and keys are normed, each head by itself (Qwen3)."""
+    qkv_bias: bool | None = None
+    """The layer that makes queries, keys and values has a bias; None: as `attention_bias` says (Qwen2)."""
+    scaled_scores: bool = True
+    """Attention scores are divided by sqrt(H) (False in T5)."""
+    sliding_window: int | None = None
+    """A token of a decoder sees so many tokens, itself the last; None: all before it (Mistral)."""
+    rope_scaling: Mapping[str, Any] | None = None
+    """How rotary frequencies are stretched: None, or `rope_type` "linear" or "llama3" with its numbers (Llama 3.1)."""
+    bias_buckets: int = 0
+    """Attention adds a learned number per head and bucket of distances; 0: it does not (T5)."""
+    bias_reach: int = 128
+    """Distance from which on all fall into the last bucket (T5)."""
+    embedding_norm: bool = True
+    """The sum of the embeddings is normed (False in most decoders)."""
+    embedding_scale: bool = False
+    """Token rows are multiplied by sqrt(E) (Marian, CTRL, mBART)."""
+    embedding_dropout: float | None = None
+    """Dropout probability of the embeddings; None: as `dropout` (GPT-2)."""
+    position_start: int = 0
+    """Rows of the position table before that of the first token, beside `max_positions` (BART)."""
+    fixed_positions: bool = False
+    """Positions are sines, then cosines, not trained and not stored (Marian, CTRL)."""
+    first_norm: bool = True
+    """A pre-norm family norms the input of its first attention too (False in ModernBERT, whose embeddings are normed)."""
+    residual_dropout: bool = True
+    """Both halves of a block end with `dropout`; False: the first with `attention_dropout`, the second with none (ModernBERT)."""
+    final_dropout: bool = False
+    """The last hidden states are dropped with `dropout` (T5)."""
+    tied: bool = True
+    """The vocabulary is read out with the token embedding; False: with a table of its own (`lm_head`)."""
+    scaled_output: bool = False
+    """Hidden states are divided by sqrt(D) before the vocabulary is read out (T5 v1.0)."""
+    fixed_vocabulary_bias: bool = False
+    """The bias of the vocabulary is not trained (BART, Marian)."""
+    bos_token_id: int | None = None
+    """Id of the token that begins a text."""
+    eos_token_id: int | Sequence[int] | None = None
+    """Id of the token that ends a text, or several."""
+    decoder_start_token_id: int | None = None
+    """Id that a decoder reads first."""
+    forced_bos_token_id: int | None = None
+    """Id that generation is made to begin with (the language of mBART)."""
+    forced_eos_token_id: int | None = None
+    """Id that generation is made to end with at its greatest length (BART)."""
     architectures: tuple[str, ...] = ()
     """Class names under `architectures` of the `config.json` it was read from."""
     names: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -129,7 +191,7 @@ class ModelConfig:
         key = {name: theirs for theirs, name in self.names.items()}  # messages name what stands in config.json
         for name, least in _WHOLE.items():
             value = getattr(self, name)
-            if value is None and name in ("embedding_width", "groups"):
+            if value is None and name in _MAY_MISS:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ArgumentError(f"{key.get(name, name)}={value!r} must be a whole number, {least} or more")
@@ -138,7 +200,11 @@ class ModelConfig:
             raise ArgumentError(
                 f"{key.get('pad_token_id', 'pad_token_id')}={self.pad_token_id!r} must be a whole number or None"
             )
-        if self.width % self.heads:
+        if self.heads % self.key_heads:
+            raise ArgumentError(
+                f"{self.heads} attention heads are not a multiple of the {self.key_heads} heads of keys"
+            )
+        if self.width % self.heads and self.head_size is None:
             raise ArgumentError(f"hidden size {self.width} is not a multiple of the {self.heads} attention heads")
         if self.positions_after_pad and self.pad_token_id is None:
             raise ArgumentError("pad_token_id=None, but positions are counted from it; give a whole number")
@@ -150,6 +216,7 @@ class ModelConfig:
             "summary_dropout",
             "pooler_dropout",
             "ffn_dropout",
+            "embedding_dropout",
         ):
             p = getattr(self, name)
             if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
@@ -189,12 +256,12 @@ class ModelConfig:
     @property
     def position_offset(self) -> int:
         """Rows of the position table before that of the first token."""
-        return (self.pad_token_id or 0) + 1 if self.positions_after_pad else 0
+        return (self.pad_token_id or 0) + 1 if self.positions_after_pad else self.position_start
 
     @property
     def longest(self) -> int:
         """Longest sequence that the model takes, in tokens."""
-        return self.max_positions - self.position_offset
+        return self.max_positions - self.position_offset + self.position_start
 
     @property
     def segments(self) -> int | None:
@@ -210,7 +277,31 @@ class ModelConfig:
     @property
     def head_width(self) -> int:
         """H: width of one attention head."""
-        return self.width // self.heads
+        return self.head_size or self.width // self.heads
+
+    @property
+    def key_heads(self) -> int:
+        """K: heads of keys and values."""
+        return self.kv_heads or self.heads
+
+    @property
+    def qkv_widths(self) -> tuple[int, int, int]:
+        """Rows of the queries, keys and values in the layer that makes them."""
+        keys = self.key_heads * self.head_width
+        return self.heads * self.head_width, keys, keys
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads and a decoder writes."""
+        return self.decoder_layers is not None
+
+    def decoder(self) -> ModelConfig:
+        """The configuration of the decoder's own blocks."""
+        assert self.decoder_layers is not None
+        return dataclasses.replace(
+            self, layers=self.decoder_layers, heads=self.decoder_heads or self.heads, causal=True, crossed=True,
+            kv_heads=None, ffn_width=self.decoder_ffn_width or self.ffn_width, decoder_layers=None,
+        )  # fmt: skip
 
     @property
     def relative_kinds(self) -> tuple[str, ...]:
@@ -226,6 +317,8 @@ class ModelConfig:
 
     def window(self, layer: int) -> int | None:
         """How many places away, to either side, a token of this block sees others; None: it sees all."""
+        if self.sliding_window is not None:
+            return self.sliding_window - 1
         return self.local_window // 2 if layer % self.global_every else None
 
     def theta(self, layer: int) -> float | None:
@@ -302,8 +395,20 @@ _WHOLE = {
     "relative_buckets": -1,
     "global_every": 1,
     "local_window": 0,
+    "decoder_layers": 1,
+    "decoder_heads": 1,
+    "decoder_ffn_width": 1,
+    "head_size": 1,
+    "kv_heads": 1,
+    "sliding_window": 1,
+    "bias_buckets": 0,
+    "bias_reach": 1,
+    "position_start": 0,
 }
 """Fields that are whole numbers -> the least that makes a model."""
+_MAY_MISS = (
+    "embedding_width", "groups", "decoder_layers", "decoder_heads", "decoder_ffn_width", "head_size", "kv_heads", "sliding_window",
+)  # fmt: skip
 
 
 def _ids(option: str, given: Any, names_first: bool) -> list[tuple[str, int]]:

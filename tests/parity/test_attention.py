@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from oracle import SMALL, bert_config, close, packed, random_inputs
 
 from unpad import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
-from unpad.core.attention import attend, rotary_table
+from unpad.core.attention import Attention, attend, rotary_table, rotated
 from unpad.core.disentangled import log_bucket
+from unpad.core.positions import rotary_frequencies
 from unpad.errors import ArgumentError
 
 HEADS, WIDTH = 4, 24
@@ -21,24 +23,69 @@ SEEDS = st.integers(0, 2**31)
 DEBERTA = {"relative_attention": True, "pos_att_type": "p2c|c2p", "position_biased_input": False}
 
 
-@settings(max_examples=30, deadline=None)
-@given(LENGTHS, SEEDS, st.sampled_from([None, 0, 1, 3, 8, 100]), st.sampled_from([None, 20.0, 10_000.0]))
-def test_rotary_and_windowed_attention_equal_the_reference(
-    lengths: list[int], seed: int, window: int | None, theta: float | None
+@settings(max_examples=60, deadline=None)
+@given(
+    LENGTHS,
+    SEEDS,
+    st.sampled_from([None, 0, 1, 3, 8, 100]),
+    st.sampled_from([None, 20.0, 10_000.0]),
+    st.sampled_from([1, 2, 4]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_attention_of_every_kind_equals_the_reference(
+    lengths: list[int], seed: int, window: int | None, theta: float | None, kv_heads: int, causal: bool, biased: bool
 ) -> None:
     torch.manual_seed(seed)
     batch = packed(random_inputs(bert_config(), seed, lengths))
-    rotary = None if theta is None else rotary_table(batch.position_ids, WIDTH // HEADS, theta)
-    qkv = torch.randn(batch.tokens, 3 * WIDTH, requires_grad=True)
-    weight = torch.randn(batch.tokens, WIDTH)
-    results = []
+    how = Attention(HEADS, WIDTH // HEADS, kv_heads, causal, window)
+    qkv = torch.randn(batch.tokens, (HEADS + 2 * kv_heads) * how.head_width, requires_grad=True)
+    if theta is not None:
+        tables = rotary_table(batch.position_ids, rotary_frequencies(how.head_width, theta))
+        qkv = rotated(qkv, tables, how).detach().requires_grad_()
+    bias = torch.randn(HEADS, 30, 30, requires_grad=True) if biased else None
+    _same_by_every_backend(lambda backend: attend(qkv, batch, how, 0, None, backend, bias), [qkv, bias])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=8), SEEDS, st.sampled_from([2, 4])
+)
+def test_attention_to_other_sequences_equals_the_reference(
+    lengths: list[tuple[int, int]], seed: int, kv_heads: int
+) -> None:
+    torch.manual_seed(seed)
+    memory, batch = (packed(random_inputs(bert_config(), seed, list(side))) for side in zip(*lengths, strict=True))
+    how = Attention(HEADS, WIDTH // HEADS, kv_heads)
+    q = torch.randn(batch.tokens, WIDTH, requires_grad=True)
+    kv = torch.randn(memory.tokens, 2 * kv_heads * how.head_width, requires_grad=True)
+    _same_by_every_backend(lambda backend: attend(q, batch, how, 0, None, backend, None, kv, memory), [q, kv])
+
+
+def _same_by_every_backend(compute: Any, leaves: list[Any]) -> None:
+    leaves, results, weight = [leaf for leaf in leaves if leaf is not None], [], None
     for backend in ("naive", "bucketed"):
-        out = attend(qkv, batch, HEADS, backend=backend, window=window, rotary=rotary)
-        results.append((out, *torch.autograd.grad((out * weight).sum(), qkv)))
+        out = compute(backend)
+        weight = torch.randn_like(out) if weight is None else weight
+        results.append((out, *torch.autograd.grad((out * weight).sum(), leaves, allow_unused=True)))
     for ours, reference in zip(results[1], results[0], strict=True):
         close(ours, reference, 1e-5)
     with torch.inference_mode():
-        close(attend(qkv, batch, HEADS, window=window, rotary=rotary), results[0][0], 1e-5)
+        close(compute(None), results[0][0], 1e-5)
+
+
+def test_turning_queries_and_keys_keeps_lengths_and_its_gradient_turns_back() -> None:
+    torch.manual_seed(0)
+    how, positions = Attention(2, 6, 1), torch.arange(9)
+    qkv = torch.randn(9, 24, dtype=torch.float64, requires_grad=True)
+    tables = tuple(t.double() for t in rotary_table(positions, rotary_frequencies(6, 50.0)))
+    assert torch.autograd.gradcheck(lambda x: rotated(x, tables, how), qkv)
+    turned = rotated(qkv, tables, how).view(9, 4, 2, 3)
+    close(turned.pow(2).sum(2), qkv.view(9, 4, 2, 3).pow(2).sum(2), 1e-5)
+    assert torch.equal(turned[:, 3], qkv.view(9, 4, 2, 3)[:, 3]), "values stay as they are"
+    first = torch.view_as_complex(qkv.view(9, 4, 2, 3)[:, 0].transpose(1, 2).contiguous())
+    turn = torch.polar(torch.ones(3).double(), rotary_frequencies(6, 50.0).double())
+    close(torch.view_as_real(first * turn ** positions[:, None]).transpose(1, 2), turned[:, 0], 1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,8 +138,10 @@ def test_rotary_attention_depends_on_distances_only() -> None:
     torch.manual_seed(0)
     batch = packed(random_inputs(bert_config(), 0, [9, 4]))
     qkv = torch.randn(batch.tokens, 3 * WIDTH)
-    here, there = (rotary_table(batch.position_ids + shift, WIDTH // HEADS, 100.0) for shift in (0, 17))
-    close(attend(qkv, batch, HEADS, rotary=here), attend(qkv, batch, HEADS, rotary=there), 1e-5)
+    how, frequencies = Attention(HEADS, WIDTH // HEADS, HEADS), rotary_frequencies(WIDTH // HEADS, 100.0)
+    tables = [rotary_table(batch.position_ids + shift, frequencies) for shift in (0, 17)]
+    here, there = (attend(rotated(qkv, table, how), batch, how) for table in tables)
+    close(here, there, 1e-5)
 
 
 @pytest.mark.parametrize("name", ["deberta-v2", "modernbert"])

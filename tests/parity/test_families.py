@@ -201,7 +201,7 @@ def test_gradients_by_rows_are_those_of_a_plain_table_when_embeddings_are_narrow
     plain = rows.weight.grad.clone()
     model.zero_grad()
     for module in model.modules():  # training mode without dropout
-        module.p = module.p_in = module.attention_p = 0.0
+        module.p = module.p_in = module.attention_p = module.last_p = 0.0
     rows.train_rows(None if used is None else torch.tensor(used))
     model.train()(batch).loss.backward()
     close(rows.trained.grad, plain if used is None else plain[list(used)], 1e-6)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oracle import SMALL, bert_config, check_head, close, packed, random_inputs, random_labels, their_class
 
 from unpad import AutoModel, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, BertModel
-from unpad.core.attention import attend
+from unpad.core.attention import Attention, attend
 from unpad.core.heads import HEADS
 from unpad.engine.state import set_seed
 from unpad.families import FAMILIES, family
@@ -165,13 +165,13 @@ def test_attention_backends_agree_with_the_float64_reference(lengths: list[int],
     batch = packed(random_inputs(bert_config(), seed, lengths))
     qkv = torch.randn(batch.tokens, 3 * 16, requires_grad=True)
     weight = torch.randn(batch.tokens, 16)
-    results = {}
+    results, how = {}, Attention(4, 4, 4)
     for backend in ("naive", "bucketed"):
-        out = attend(qkv, batch, 4, backend=backend)
+        out = attend(qkv, batch, how, backend=backend)
         (grad,) = torch.autograd.grad((out * weight).sum(), qkv)
         results[backend] = (out, grad)
     with torch.inference_mode():
-        fused = attend(qkv, batch, 4)
+        fused = attend(qkv, batch, how)
     for ours, reference in zip(results["bucketed"], results["naive"], strict=True):
         close(ours, reference, 1e-5)
     close(fused, results["naive"][0], 1e-5)

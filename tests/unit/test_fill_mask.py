@@ -7,6 +7,7 @@ import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from small_mlm import small_mlm
 
 import unpad
 from unpad.cli.__main__ import main
+from unpad.core import losses
 from unpad.core.layers import RowEmbedding
 from unpad.core.losses import vocabulary_loss
 from unpad.data import chunks
@@ -168,11 +170,13 @@ def test_hashed_numbers_are_uniform_and_independent() -> None:
 @settings(deadline=None, max_examples=25)
 @given(
     words=st.integers(0, 30), vocabulary=st.sampled_from([3, 101, 30_000]), bias=st.booleans(), standing=st.booleans(),
-    seed=st.integers(0, 99), scale=st.floats(0.1, 30),
+    seed=st.integers(0, 99), scale=st.floats(0.1, 30), smoothing=st.sampled_from([0.0, 0.1]), weighted=st.booleans(),
+    block=st.sampled_from([1, 10_000, losses.BLOCK]), mean=st.booleans(),
 )  # fmt: skip
 def test_the_loss_and_its_gradients_are_those_of_torch(
-    words: int, vocabulary: int, bias: bool, standing: bool, seed: int, scale: float
-) -> None:
+    words: int, vocabulary: int, bias: bool, standing: bool, seed: int, scale: float, smoothing: float, weighted: bool,
+    block: int, mean: bool,
+) -> None:  # fmt: skip
     torch.manual_seed(seed)
     table, x = RowEmbedding(vocabulary, 8), torch.randn(words, 8, requires_grad=True)
     table.whole = True
@@ -183,16 +187,23 @@ def test_the_loss_and_its_gradients_are_those_of_torch(
         x *= scale
     labels = torch.randint(0, vocabulary, (words,)).masked_fill(torch.rand(words) < 0.3, -100)
     leaves = [t for t in (x, table.weight, b) if t is not None]
-    expected = F.cross_entropy(F.linear(x, table.weight, b), labels, ignore_index=-100, reduction="sum")
-    gradients = torch.autograd.grad(expected / 7, leaves) if words else [torch.zeros_like(t) for t in leaves]
-    total, count = vocabulary_loss(x, table, b, labels)
+    weights = torch.rand(words) if weighted else None
+    with mock.patch.object(losses, "BLOCK", block):
+        total, count = vocabulary_loss(x, table.weight, b, labels, table, weights, smoothing)
+        with torch.no_grad():
+            alone = vocabulary_loss(x, table.weight, b, labels, table, weights, smoothing)[0]
+    each = F.cross_entropy(
+        F.linear(x, table.weight, b), labels, ignore_index=-100, reduction="none", label_smoothing=smoothing
+    )
+    expected = each.sum() if weights is None else (each * weights).sum()
+    divisor = max(1, int(count)) if mean else 7
+    gradients = torch.autograd.grad(expected / divisor, leaves) if words else [torch.zeros_like(t) for t in leaves]
     assert int(count) == int((labels != -100).sum())
-    torch.testing.assert_close(total, expected, rtol=1e-6, atol=1e-5)
-    (total / 7).backward()
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone, expected, rtol=1e-5, atol=1e-5)
+    (total / divisor).backward()
     for leaf, gradient in zip(leaves, gradients, strict=True):
         torch.testing.assert_close(leaf.grad, gradient, rtol=1e-4, atol=4e-6 * max(1, scale))
-    with torch.no_grad():
-        torch.testing.assert_close(vocabulary_loss(x, table, b, labels)[0], expected, rtol=1e-6, atol=1e-5)
 
 
 def test_the_kept_gradient_of_the_tied_table_is_that_of_autograd(folder: str, tokenizer: Tokenizer) -> None:

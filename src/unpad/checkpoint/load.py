@@ -94,30 +94,25 @@ def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize
         loaded = 0
         with torch.no_grad():
             for ours, parameter in model.named_parameters():
-                theirs = kind.their_names(ours, head)
+                rule, theirs = kind.rule(ours, head)
                 names = [bare.get(name.removeprefix(kind.base_prefix)) for name in theirs]
                 if None in names:
                     new.append(ours)
                     continue
                 used.update(n for n in names if n)
                 try:
-                    parts = [found[name]() for name in names if name]
+                    whole = rule.read([found[name]() for name in names if name])
                 except Exception as error:
                     raise CheckpointError(
                         f"{folder}: the weights {names[0]} cannot be read ({error}); copy the file again"
                     ) from None
-                rows = sum(part.shape[0] for part in parts) if parts[0].dim() else 1
-                if (rows, *parts[0].shape[1:]) != tuple(parameter.shape):
-                    shape = (rows, *parts[0].shape[1:])
+                if whole.shape != parameter.shape:
                     misshapen.append(
-                        f"{theirs[0]} is {list(shape)} in the file and {list(parameter.shape)} in the model"
+                        f"{theirs[0]} is {list(whole.shape)} in the file and {list(parameter.shape)} in the model"
                     )
                     new.append(ours)
                     continue
-                start = 0
-                for part in parts:
-                    parameter[start : start + part.shape[0]].copy_(part)
-                    start += part.shape[0]
+                parameter.copy_(whole)
                 loaded += 1
         unexpected = tuple(sorted(set(found) - used))
         report = LoadReport(loaded, tuple(new), unexpected, tuple(misshapen))

@@ -23,18 +23,15 @@ if TYPE_CHECKING:
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def to_theirs(model: nn.Module, kind: Family, head: str) -> dict[str, Tensor]:
-    """The model's weights under the family's names; stacked ones are split, nothing is copied."""
+def to_theirs(model: nn.Module, config: ModelConfig, kind: Family, head: str) -> dict[str, Tensor]:
+    """The model's weights under the family's names; stacked ones are split as views."""
     for layer in model.modules():
         if isinstance(layer, RowEmbedding):
             layer.write_back()
     out: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
-        names = kind.their_names(ours, head)
-        rows = parameter.shape[0] // len(names)
-        for place, name in enumerate(names):
-            part = parameter.detach() if len(names) == 1 else parameter.detach()[place * rows : (place + 1) * rows]
-            out[name] = part
+        rule, names = kind.rule(ours, head)
+        out.update(zip(names, rule.write(parameter.detach(), config), strict=True))
     return out
 
 
@@ -45,7 +42,7 @@ def save_weights(
     from safetensors.torch import save_file
 
     limit = _bytes(max_shard_size)
-    weights = {name: t.contiguous().cpu() for name, t in to_theirs(model, kind, head).items()}
+    weights = {name: t.contiguous().cpu() for name, t in to_theirs(model, config, kind, head).items()}
     shards: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in weights.items():

@@ -1,6 +1,7 @@
 """Attention over packed sequences: the only place that knows where sequences begin.
 
-T packed tokens, D width, N heads, H head width; inside a bucket B sequences padded to S tokens.
+T packed tokens, D width, N heads, K heads of keys and values, G = N / K queries per such head, H head width; inside a bucket B
+sequences padded to S tokens.
 
 Three backends compute the same function; `choose_backend` picks one by what the device can do:
 - `varlen`: CUDA flash attention over cu_seqlens (half precision, no attention dropout in its kernel). Not yet run on hardware.
@@ -12,125 +13,190 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unpad.batch import Bucket, PackedBatch, slot_index
+from unpad.batch import PackedBatch, slot_index, within
 from unpad.core.noise import Noise
 
 
-def choose_backend(device: torch.device, dtype: torch.dtype, p: float = 0.0, window: int | None = None) -> str:
-    """The fastest backend that computes exactly what is asked: attention dropout p rules the flash kernel out."""
-    if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and p == 0 and _has_varlen(device, window):
+@dataclass(frozen=True)
+class Attention:
+    """What one layer of attention computes. A backend may refuse it."""
+
+    heads: int
+    """N."""
+    head_width: int
+    """H."""
+    kv_heads: int
+    """K: heads of keys and values, each read by N / K heads of queries (Ainslie et al., 2023)."""
+    causal: bool = False
+    """A token sees itself and those before it."""
+    window: int | None = None
+    """A token sees those at most so many places away; None: all."""
+    scaled: bool = True
+    """Scores are divided by the square root of H (not in T5)."""
+
+    @property
+    def scale(self) -> float:
+        return 1 / math.sqrt(self.head_width) if self.scaled else 1.0
+
+    def hides(self, distance: Tensor) -> Tensor | None:
+        """Which pairs do not see each other, by the place of the query minus that of the key; None: all see all."""
+        hidden = None if not self.causal else distance < 0
+        if self.window is None:
+            return hidden
+        far = distance.abs() > self.window
+        return far if hidden is None else far | hidden
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype, p: float = 0.0, refused: bool = False) -> str:
+    """The fastest backend that computes exactly what is asked: attention dropout p, or what it has `refused`, rule the flash
+    kernel out."""
+    if (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and p == 0
+        and not refused
+        and _has_varlen(device)
+    ):
         return "varlen"
     return "bucketed"
 
 
-def _has_varlen(device: torch.device, window: int | None) -> bool:
+def _has_varlen(device: torch.device) -> bool:
     try:
-        from torch.nn.attention import varlen
+        from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return False
-    if window is not None and "window_size" not in inspect.signature(varlen.varlen_attn).parameters:
-        return False  # PyTorch 2.10
+    if "enable_gqa" not in inspect.signature(varlen_attn).parameters:
+        return False  # before PyTorch 2.12
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def attend(
-    qkv_T3D: Tensor,
+    qkv_TX: Tensor,
     batch: PackedBatch,
-    heads: int,
+    how: Attention,
     p: float = 0.0,
     noise: Noise | None = None,
     backend: str | None = None,
-    window: int | None = None,
-    rotary: tuple[Tensor, Tensor] | None = None,
+    bias_NSS: Tensor | None = None,
+    kv_MX: Tensor | None = None,
+    memory: PackedBatch | None = None,
 ) -> Tensor:
-    """Softmax attention of every token over the tokens of its own sequence.
+    """Softmax attention of every token over the tokens of its own sequence, or with `memory` over those of another.
 
-    `qkv_T3D` [T, 3 D]: queries, keys and values side by side, heads inside each third. `p` is the dropout probability of
-    the attention weights (used when `noise` is given). `window`: a token sees those at most so many places away (None: all).
-    `rotary`: what `rotary_table` gives, by which queries and keys are turned. Returns [T, D] in the dtype of `qkv_T3D`.
+    `qkv_TX` [T, (N + 2 K) H]: queries, keys and values side by side; with `memory`, a batch of the same rows of the caller, queries
+    [T, N H] alone, and its keys and values `kv_MX` [M, 2 K H]. `p` is the dropout probability of the attention weights (used when
+    `noise` is given). `bias_NSS` is added to the scores, by place of query and key. Returns [T, N H] in the dtype of `qkv_TX`.
     """
     p = p if noise is not None else 0.0
-    backend = backend or choose_backend(qkv_T3D.device, qkv_T3D.dtype, p, window)
+    backend = backend or choose_backend(qkv_TX.device, qkv_TX.dtype, p, bias_NSS is not None)
     if backend == "naive":
-        return _naive(qkv_T3D, batch, heads, window, rotary)
-    if rotary is not None:
-        qkv_T3D = _Rotation.apply(qkv_T3D, *rotary, heads)
+        return _naive(qkv_TX, kv_MX, bias_NSS, batch, memory, how)
     if backend == "varlen":
-        return _varlen(qkv_T3D, batch, heads, window)
-    if p > 0 or (torch.is_grad_enabled() and qkv_T3D.requires_grad):
-        with torch.autocast(qkv_T3D.device.type, enabled=False):  # it chooses its own dtype
-            return _BucketedAttention.apply(qkv_T3D, batch, heads, p, noise, window)
-    return _bucketed_inference(qkv_T3D, batch, heads, window)
+        return _varlen(qkv_TX, kv_MX, batch, memory, how)
+    pairs = pairs_of(batch, qkv_TX.device, how, memory)
+    wanted = any(t is not None and t.requires_grad for t in (qkv_TX, kv_MX, bias_NSS))
+    if p > 0 or (torch.is_grad_enabled() and wanted):
+        with torch.autocast(qkv_TX.device.type, enabled=False):  # it chooses its own dtype
+            return _BucketedAttention.apply(qkv_TX, kv_MX, bias_NSS, batch, memory, pairs, how, p, noise)
+    return _bucketed_inference(qkv_TX, kv_MX, bias_NSS, batch, pairs, how)
+
+
+def _split(qkv_TX: Tensor, kv_MX: Tensor | None, how: Attention) -> tuple[Tensor, Tensor]:
+    """Queries [T, N H], and keys with values [M, 2 K H]."""
+    width = how.heads * how.head_width
+    return (qkv_TX[:, :width], qkv_TX[:, width:]) if kv_MX is None else (qkv_TX, kv_MX)
 
 
 def _naive(
-    qkv: Tensor, batch: PackedBatch, heads: int, window: int | None, rotary: tuple[Tensor, Tensor] | None
+    qkv: Tensor, kv: Tensor | None, bias: Tensor | None, batch: PackedBatch, memory: PackedBatch | None, how: Attention
 ) -> Tensor:
+    q_rows, kv_rows = _split(qkv, kv, how)
+    other = memory or batch
+    bounds = list(pairwise(np.cumsum([0, *other.lengths]).tolist()))
+    where = dict(zip(other.order, bounds, strict=True))
     out, start = [], 0
-    for length in batch.lengths:
-        part = slice(start, start + length)
-        q, k, v = qkv[part].double().view(length, 3, heads, -1).permute(1, 2, 0, 3)
-        if rotary is not None:
-            cos, sin = (table[part].double().repeat(1, 2) for table in rotary)
-            q, k = (x * cos + torch.cat([-x.chunk(2, -1)[1], x.chunk(2, -1)[0]], -1) * sin for x in (q, k))
-        scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
-        if window is not None:
-            scores = scores.masked_fill(distances(length, qkv.device).abs() > window, -torch.inf)
+    for length, row in zip(batch.lengths, batch.order, strict=True):
+        first, last = where[row]
+        q = q_rows[start : start + length].double().view(length, how.heads, -1).transpose(0, 1)
+        k, v = kv_rows[first:last].double().view(last - first, 2, how.kv_heads, -1).permute(1, 2, 0, 3)
+        k, v = (x.repeat_interleave(how.heads // how.kv_heads, 0) for x in (k, v))
+        scores = q @ k.transpose(1, 2) * how.scale
+        if bias is not None:
+            scores = scores + bias[:, :length, : last - first].double()
+        hidden = how.hides(distances(length, qkv.device)) if memory is None else None
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, -torch.inf)
         out.append((torch.softmax(scores, dim=-1) @ v).transpose(0, 1).reshape(length, -1))
         start += length
     return torch.cat(out).to(qkv.dtype)
 
 
-def _varlen(qkv: Tensor, batch: PackedBatch, heads: int, window: int | None) -> Tensor:
+def _varlen(qkv: Tensor, kv: Tensor | None, batch: PackedBatch, memory: PackedBatch | None, how: Attention) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    tokens = qkv.shape[0]
-    q, k, v = qkv.view(tokens, 3, heads, -1).unbind(1)
-    longest, ends = batch.lengths[0], batch.cu_seqlens
-    if window is None:
-        mixed = varlen_attn(q, k, v, ends, ends, longest, longest)
-    else:
-        mixed = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=(window, window))
+    q_rows, kv_rows = _split(qkv, kv, how)
+    other, ends = batch, batch.cu_seqlens
+    if memory is not None:  # its sequences in the order of the queries
+        other = memory
+        tokens, lengths = memory_tokens(batch.order, memory)
+        kv_rows = kv_rows.index_select(0, torch.from_numpy(tokens).to(qkv.device))
+        ends = torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32)).to(qkv.device)
+    q = q_rows.view(q_rows.shape[0], how.heads, -1)
+    k, v = kv_rows.reshape(kv_rows.shape[0], 2, how.kv_heads, -1).unbind(1)
+    back = -1 if how.window is None else how.window
+    mixed = varlen_attn(
+        q, k, v, batch.cu_seqlens, ends, batch.lengths[0], other.lengths[0],
+        scale=how.scale, window_size=(back, 0 if how.causal else back), enable_gqa=how.heads != how.kv_heads,
+    )  # fmt: skip
     assert isinstance(mixed, Tensor)
-    return mixed.reshape(tokens, -1)
+    return mixed.reshape(q_rows.shape[0], -1)
 
 
-def rotary_table(position_ids_T: Tensor, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, fp32 [T, H / 2] each, of position * theta ** (-2 i / H): rotary positions (Su et al., 2021)."""
-    steps = torch.arange(0, head_width, 2, dtype=torch.float32, device=position_ids_T.device)
-    angles = position_ids_T[:, None].float() * (1.0 / theta ** (steps / head_width))
+def rotary_table(position_ids_T: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine, fp32 [T, H / 2] each, of position * frequency: rotary positions (Su et al., 2021)."""
+    angles = position_ids_T[:, None].float() * frequencies.to(position_ids_T.device)
     return angles.cos(), angles.sin()
 
 
+def rotated(qkv_TX: Tensor, tables: tuple[Tensor, Tensor], how: Attention) -> Tensor:
+    """Queries and keys turned by the angles of their positions; `tables` is what `rotary_table` gives."""
+    return _Rotation.apply(qkv_TX, *tables, how)
+
+
 class _Rotation(torch.autograd.Function):
-    """Queries and keys turned by the angles of their positions; the gradient is turned back."""
+    """The gradient is turned back."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, how: Attention) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        ctx.heads = heads
-        return _turned(qkv, cos, sin, heads)
+        ctx.how = how
+        return _turned(qkv, cos, sin, how)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turned(grads[0], cos, -sin, ctx.heads), None, None, None
+        return _turned(grads[0], cos, -sin, ctx.how), None, None, None
 
 
-def _turned(qkv: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
-    """`qkv` [T, 3 D] with the first and second half of each query and key as the two coordinates of a rotation."""
+def _turned(qkv: Tensor, cos: Tensor, sin: Tensor, how: Attention) -> Tensor:
+    """The first and second half of each query and key are the two coordinates of a rotation."""
     out = qkv.clone(memory_format=torch.contiguous_format)
-    tokens = cos.shape[0]  # rows after these belong to no sequence
-    to = out[:tokens].view(tokens, 3, heads, 2, -1)[:, :2]
-    x, y = qkv[:tokens].reshape(tokens, 3, heads, 2, -1)[:, :2].unbind(3)
-    cos, sin = cos[:, None, None], sin[:, None, None]
+    tokens, turned = cos.shape[0], how.heads + how.kv_heads  # rows after these belong to no sequence
+    shape = (tokens, turned + how.kv_heads, 2, -1)
+    to = out[:tokens].view(shape)[:, :turned]
+    x, y = qkv[:tokens].reshape(shape)[:, :turned].unbind(2)
+    cos, sin = cos[:, None], sin[:, None]
     to[..., 0, :] = x * cos - y * sin
     to[..., 1, :] = y * cos + x * sin
     return out
@@ -144,22 +210,20 @@ def distances(length: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Grid:
-    """A bucket as attention computes it: its packed rows as a grid of B sequences of S tokens."""
+    """Packed rows as attention computes them: a grid of B sequences of S tokens."""
 
-    rows: slice
-    """The bucket's packed tokens."""
+    rows: slice | Tensor
+    """The packed tokens."""
     size: int
     """B."""
     longest: int
     """S."""
     slots: Tensor | None
     """[tokens] int64 places in the flattened grid [B S]; None: all sequences are equally long, the grid is a plain view."""
-    masked: Tensor | None
-    """bool, broadcasts to [B, N, S, S]; True: a key that the query does not see. None: it sees all."""
 
     def read(self, values: Tensor, parts: int, heads: int, dtype: torch.dtype | None = None) -> Tensor:
         """Packed rows [T, parts N H] as [parts, B, N, S, H], padding 0; with `dtype` a contiguous copy in it."""
-        rows = values[self.rows]
+        rows = values[self.rows] if isinstance(self.rows, slice) else values.index_select(0, self.rows)
         if self.slots is not None:
             grid = rows.new_zeros(self.size * self.longest, rows.shape[1])
             rows = grid.index_copy_(0, self.slots, rows)
@@ -167,54 +231,99 @@ class Grid:
         return grid if dtype is None else torch.empty(grid.shape, dtype=dtype, device=grid.device).copy_(grid)
 
     def write(self, out: Tensor, grid: Tensor) -> None:
-        """The inverse of `read`: [parts, B, N, S, H] into the bucket's rows of `out` [T, parts N H]."""
+        """The inverse of `read`: [parts, B, N, S, H] into their rows of `out` [T, parts N H]."""
         grid = grid.permute(1, 3, 0, 2, 4)
-        if self.slots is None:
+        if self.slots is None and isinstance(self.rows, slice):
             out[self.rows].view(grid.shape).copy_(grid)
-        else:
-            flat = out.new_empty(grid.shape).copy_(grid).view(self.size * self.longest, -1)
+            return
+        flat = grid.new_empty(grid.shape, dtype=out.dtype).copy_(grid).view(self.size * self.longest, -1)
+        if isinstance(self.rows, slice) and self.slots is not None and out.is_contiguous():
             torch.index_select(flat, 0, self.slots, out=out[self.rows])
-
-
-def grids(batch: PackedBatch, device: torch.device, window: int | None = None) -> list[Grid]:
-    """The grids of the batch's buckets, made once per batch and window."""
-    cached = batch.__dict__.setdefault("_grids", {})
-    if window not in cached:
-        if window is None:
-            cached[window] = [_grid(bucket, device) for bucket in batch.buckets]
         else:
-            cached[window] = [_narrow(grid, window, device) for grid in grids(batch, device)]
-    return cached[window]
+            out[self.rows] = flat if self.slots is None else flat.index_select(0, self.slots)
 
 
-def _grid(bucket: Bucket, device: torch.device) -> Grid:
-    slots = masked = None
-    if not bucket.even:
-        slots = torch.from_numpy(slot_index(bucket.lengths, bucket.longest)).to(device)
-        lengths = torch.tensor(bucket.lengths, device=device)
-        masked = (torch.arange(bucket.longest, device=device) >= lengths[:, None])[:, None, None, :]
-    rows = slice(bucket.start, bucket.start + bucket.tokens)
-    return Grid(rows, len(bucket.lengths), bucket.longest, slots, masked)
+@dataclass(frozen=True)
+class Pair:
+    """A bucket of queries and the keys they meet."""
+
+    queries: Grid
+    keys: Grid
+    masked: Tensor | None
+    """bool, broadcasts to [B, N, Sq, Sk]; True: a key that the query does not see. None: it sees all."""
 
 
-def _narrow(grid: Grid, window: int, device: torch.device) -> Grid:
-    """`grid` where a token sees only those at most `window` places away."""
-    if window >= grid.longest - 1:
-        return grid
-    away = distances(grid.longest, device).abs()
-    if grid.masked is None:
-        return replace(grid, masked=away > window)
+def pairs_of(batch: PackedBatch, device: torch.device, how: Attention, memory: PackedBatch | None = None) -> list[Pair]:
+    """The buckets of the batch as attention computes them, made once per batch and kind of attention."""
+    cached = batch.__dict__.setdefault("_pairs", {})
+    kind = (how.causal, how.window, memory is not None)
+    if kind not in cached:
+        cached[kind] = list(_pairs(batch, device, how, memory))
+    return cached[kind]
+
+
+def _pairs(batch: PackedBatch, device: torch.device, how: Attention, memory: PackedBatch | None) -> Iterator[Pair]:
+    row = 0
+    for bucket in batch.buckets:
+        queries = _grid(slice(bucket.start, bucket.start + bucket.tokens), bucket.lengths, device)
+        if memory is None:
+            yield Pair(queries, queries, _masked(queries, bucket.lengths, device, how))
+            continue
+        tokens, lengths = memory_tokens(batch.order[row : row + queries.size], memory)
+        keys = _grid(torch.from_numpy(tokens).to(device), lengths, device)
+        yield Pair(queries, keys, _masked(keys, lengths, device, None))
+        row += queries.size
+
+
+def _grid(rows: slice | Tensor, lengths: tuple[int, ...], device: torch.device) -> Grid:
+    longest, even = max(lengths), len(set(lengths)) == 1
+    slots = None if even else torch.from_numpy(slot_index(lengths, longest)).to(device)
+    return Grid(rows, len(lengths), longest, slots)
+
+
+def _masked(keys: Grid, lengths: tuple[int, ...], device: torch.device, how: Attention | None) -> Tensor | None:
+    near = how is None or how.window is None or how.window >= keys.longest - 1
+    padding = None
+    if keys.slots is not None and not (how is not None and how.causal):  # padding comes last: causality hides it
+        ends = torch.tensor(lengths, device=device)
+        padding = (torch.arange(keys.longest, device=device) >= ends[:, None])[:, None, None, :]
+    if how is None or (near and not how.causal):
+        return padding
+    distance = distances(keys.longest, device)
+    hidden = (how if not near else replace(how, window=None)).hides(distance)
+    assert hidden is not None
     # padding sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
-    return replace(grid, masked=(grid.masked | (away > window)) & (away > 0))
+    return hidden[None, None] if padding is None else (padding | hidden) & (distance != 0)
 
 
-def _bucketed_inference(qkv: Tensor, batch: PackedBatch, heads: int, window: int | None) -> Tensor:
+def memory_tokens(order: Sequence[int], memory: PackedBatch) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Tokens [M] of the rows `order` of the caller in `memory`, row after row, and how many each has."""
+    ends = np.cumsum(memory.lengths)
+    place = np.empty(len(memory), dtype=np.int64)
+    place[np.asarray(memory.order)] = np.arange(len(memory))
+    rows = place[np.asarray(order)]
+    lengths = np.asarray(memory.lengths)[rows]
+    return np.repeat(ends[rows] - lengths, lengths) + within(lengths), tuple(lengths.tolist())
+
+
+def _bucketed_inference(
+    qkv: Tensor, kv: Tensor | None, bias: Tensor | None, batch: PackedBatch, pairs: list[Pair], how: Attention
+) -> Tensor:
     """Without gradients and dropout: fused attention per bucket, straight on strided views."""
-    out = _rows_for(batch, qkv, qkv.shape[1] // 3)
-    for grid in grids(batch, qkv.device, window):
-        q, k, v = grid.read(qkv, 3, heads)
-        mask = None if grid.masked is None else ~grid.masked
-        grid.write(out, F.scaled_dot_product_attention(q, k, v, attn_mask=mask)[None])
+    q_rows, kv_rows = _split(qkv, kv, how)
+    out = _rows_for(batch, qkv, q_rows.shape[1])
+    plain = how.causal and how.window is None and bias is None and kv is None
+    for pair in pairs:
+        q = pair.queries.read(q_rows, 1, how.heads)[0]
+        k, v = pair.keys.read(kv_rows, 2, how.kv_heads)
+        mask = None if pair.masked is None or plain else ~pair.masked
+        if bias is not None:
+            mask = bias[None, :, : q.shape[2], : k.shape[2]].to(q.dtype)
+            mask = mask if pair.masked is None else mask.masked_fill(pair.masked, -torch.inf)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=plain, scale=how.scale, enable_gqa=how.heads != how.kv_heads
+        )
+        pair.queries.write(out, mixed[None])
     return out
 
 
@@ -235,49 +344,73 @@ class _BucketedAttention(torch.autograd.Function):
     """Attention with dropout and its gradient, written out in batched products.
 
     PyTorch's fused CPU kernel has no dropout, and its backward pass is slower at short lengths than the five products
-    below. Weights are kept between the passes; one contiguous copy per bucket brings q, k, v into [3, B N, S, H].
+    below. Weights are kept between the passes. Queries that share a head of keys stand in one grid [B K, G Sq, H]; where each has
+    its own, one contiguous copy per bucket brings q, k, v into [3, B N, S, H].
     """
 
     @staticmethod
     def forward(
-        ctx: Any, qkv: Tensor, batch: PackedBatch, heads: int, p: float, noise: Noise | None, window: int | None
-    ) -> Tensor:
-        width = qkv.shape[1] // 3
-        out = _rows_for(batch, qkv, width)
-        work = working_dtype(qkv)
-        scale = 1 / math.sqrt(width // heads)
+        ctx: Any, qkv: Tensor, kv: Tensor | None, bias: Tensor | None, batch: PackedBatch, memory: PackedBatch | None,
+        pairs: list[Pair], how: Attention, p: float, noise: Noise | None,
+    ) -> Tensor:  # fmt: skip
+        N, K, work = how.heads, how.kv_heads, working_dtype(qkv)
+        q_rows, kv_rows = _split(qkv, kv, how)
+        out = _rows_for(batch, qkv, q_rows.shape[1])
         saved: list[Tensor | None] = []
-        for grid in grids(batch, qkv.device, window):
-            size, longest = grid.size, grid.longest
-            q, k, v = grid.read(qkv, 3, heads, work).view(3, size * heads, longest, -1)
-            scores = torch.bmm(q.mul_(scale), k.transpose(1, 2))
-            if grid.masked is not None:
-                scores.view(size, heads, longest, longest).masked_fill_(grid.masked, -torch.inf)
+        for pair in pairs:
+            size, longest = pair.queries.size, pair.queries.longest
+            if kv is None and N == K:
+                q, k, v = pair.queries.read(qkv, 3, N, work).view(3, size * N, longest, -1)
+            else:
+                q = pair.queries.read(q_rows, 1, N, work).view(size * K, N // K * longest, -1)
+                k, v = pair.keys.read(kv_rows, 2, K, work).view(2, size * K, pair.keys.longest, -1)
+            scores = torch.bmm(q.mul_(how.scale), k.transpose(1, 2))
+            by_head = scores.view(size, N, longest, -1)
+            if bias is not None:
+                by_head.add_(bias[:, :longest, : k.shape[1]])
+            if pair.masked is not None:
+                by_head.masked_fill_(pair.masked, -torch.inf)
             weights = torch.softmax(scores, dim=-1)
             mask = noise.mask(weights.shape, p, weights) if noise is not None and p > 0 else None
             mixed = torch.bmm(weights if mask is None else weights * mask, v)
-            grid.write(out, mixed.view(1, size, heads, longest, -1))
+            pair.queries.write(out, mixed.view(1, size, N, longest, -1))
             saved += [q, k, v, weights, mask]
         ctx.save_for_backward(*saved)
-        ctx.batch, ctx.heads, ctx.scale, ctx.window = batch, heads, scale, window
+        ctx.batch, ctx.pairs, ctx.how = batch, pairs, how
+        ctx.shapes = (qkv.shape, None if kv is None else kv.shape, None if bias is None else bias.shape)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        d_out, saved, heads = grads[0], ctx.saved_tensors, ctx.heads
-        d_qkv = _rows_for(ctx.batch, d_out, 3 * d_out.shape[1])
-        for i, grid in enumerate(grids(ctx.batch, d_out.device, ctx.window)):
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_out, saved, how = grads[0], ctx.saved_tensors, ctx.how
+        N, K = how.heads, how.kv_heads
+        (_, width), kv_shape, bias_shape = ctx.shapes
+        d_qkv = _rows_for(ctx.batch, d_out, width)
+        d_kv = None if kv_shape is None else d_out.new_zeros(kv_shape)
+        d_bias = None if bias_shape is None else d_out.new_zeros(bias_shape, dtype=torch.float32)
+        dq_rows, dkv_rows = _split(d_qkv, d_kv, how)
+        for i, pair in enumerate(ctx.pairs):
             q, k, v, weights, mask = saved[5 * i : 5 * i + 5]
-            d_mixed = grid.read(d_out, 1, heads, q.dtype).view(q.shape)
-            d_grid = torch.empty(3, *q.shape, dtype=q.dtype, device=q.device)
+            size, longest = pair.queries.size, pair.queries.longest
+            d_mixed = pair.queries.read(d_out, 1, N, q.dtype).view(q.shape)
+            together = kv_shape is None and N == K
+            d_grid = q.new_empty(3, *q.shape) if together else None
+            d_q = d_grid[0] if d_grid is not None else torch.empty_like(q)
+            d_keys = d_grid[1:] if d_grid is not None else q.new_empty(2, *k.shape)
             dropped = weights if mask is None else weights * mask
-            torch.bmm(dropped.transpose(1, 2), d_mixed, out=d_grid[2])
+            torch.bmm(dropped.transpose(1, 2), d_mixed, out=d_keys[1])
             d_weights = torch.bmm(d_mixed, v.transpose(1, 2))
             if mask is not None:
                 d_weights.mul_(mask)
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            torch.bmm(d_scores, k, out=d_grid[0])
-            d_grid[0].mul_(ctx.scale)
-            torch.bmm(d_scores.transpose(1, 2), q, out=d_grid[1])
-            grid.write(d_qkv, d_grid.view(3, grid.size, heads, grid.longest, -1))
-        return d_qkv, None, None, None, None, None
+            if d_bias is not None:
+                d_bias[:, :longest, : k.shape[1]] += d_scores.view(size, N, longest, -1).sum(0)
+            torch.bmm(d_scores, k, out=d_q)
+            d_q.mul_(how.scale)
+            torch.bmm(d_scores.transpose(1, 2), q, out=d_keys[0])
+            if d_grid is not None:
+                pair.queries.write(d_qkv, d_grid.view(3, size, N, longest, -1))
+            else:
+                pair.queries.write(dq_rows, d_q.view(1, size, N, longest, -1))
+                pair.keys.write(dkv_rows, d_keys.view(2, size, K, pair.keys.longest, -1))
+        return d_qkv, d_kv, d_bias, None, None, None, None, None, None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
-from unpad.core.attention import distances, grids, working_dtype
+from unpad.core.attention import Attention, distances, pairs_of, working_dtype
 from unpad.core.layers import Norm, drop
 from unpad.core.noise import Noise
 
@@ -126,7 +126,8 @@ def _bucketed(
     def per_head(rows: Tensor) -> Tensor:  # [R, D] -> [N, H, R]
         return rows.to(work).view(rows.shape[0], heads, -1).permute(1, 2, 0)
 
-    for grid in grids(batch, qkv.device):
+    for pair in pairs_of(batch, qkv.device, Attention(heads, width // heads, heads)):
+        grid = pair.queries
         q, k, v = grid.read(qkv, 3, heads).to(work)
         q, k_scaled = q * scale, k * scale
         scores = q @ k.transpose(-1, -2)
@@ -137,8 +138,8 @@ def _bucketed(
             if query_RD is not None:
                 asked = (k_scaled @ per_head(query_RD[rows])).gather(-1, pairs.T.expand_as(scores))
                 scores = scores + asked.transpose(-1, -2)
-        if grid.masked is not None:
-            scores = scores.masked_fill(grid.masked, -torch.inf)
+        if pair.masked is not None:
+            scores = scores.masked_fill(pair.masked, -torch.inf)
         weights = torch.softmax(scores, dim=-1)
         mixed = drop(weights, p, noise) @ v
         rows_BSD = mixed.transpose(1, 2).reshape(-1, width)

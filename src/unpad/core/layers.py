@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unpad.config import ModelConfig
 from unpad.core.noise import Noise
 from unpad.errors import ArgumentError, nearest
 
@@ -108,22 +109,20 @@ class RowEmbedding(nn.Embedding):
             return _RowLookup.apply(table, ids_T, self)
         return F.embedding(ids_T, table)
 
-    def add_product(self, a_VM: Tensor, b_ME: Tensor, scratch_VE: Tensor) -> Tensor | None:
-        """Add a_VM @ b_ME to the gradient of the whole table: in place while it is trained by rows, else as the result.
+    def gradient_buffer(self) -> Tensor:
+        """Memory [V, E] for a gradient of the whole table, of what was put aside where there is some."""
+        buffer, self._spare = self._spare, None
+        return torch.empty_like(self.weight) if buffer is None else buffer
 
-        `scratch_VE` may be overwritten where it is not in the dtype of the table.
-        """
+    def add_gradient(self, grad_VE: Tensor) -> Tensor | None:
+        """Add to the gradient of the whole table: in place while it is trained by rows, else as the result."""
         if not self._trained:
-            return (a_VM @ b_ME).to(self.weight.dtype)
-        grad, fits = self.weight.grad, a_VM.dtype == self.weight.dtype
-        if grad is not None:
-            grad.addmm_(a_VM, b_ME) if fits else grad.add_(torch.mm(a_VM, b_ME, out=scratch_VE))
-            return None
-        grad = torch.empty_like(self.weight) if self._spare is None else self._spare
-        torch.mm(a_VM, b_ME, out=grad if fits else scratch_VE)
-        if not fits:
-            grad.copy_(scratch_VE)
-        self.weight.grad, self._spare = grad, None
+            return grad_VE
+        if self.weight.grad is None:
+            self.weight.grad = grad_VE
+        else:
+            self.weight.grad += grad_VE
+            self._spare = grad_VE
         return None
 
     def clear_gradient(self) -> None:
@@ -177,6 +176,23 @@ class Norm(nn.LayerNorm):
         if residual_TD is None and mask is None:
             return F.layer_norm(x_TD.to(self.weight.dtype), self.normalized_shape, self.weight, self.bias, self.eps)
         return _DropAddNorm.apply(x_TD, residual_TD, mask, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """Norm by the root mean square (Zhang and Sennrich, 2019), computed in the dtype of its weight; called like `Norm`."""
+
+    def forward(
+        self, x_TD: Tensor, residual_TD: Tensor | None = None, p: float = 0.0, noise: Noise | None = None
+    ) -> Tensor:
+        x_TD = drop(x_TD.to(self.weight.dtype), p, noise)
+        return super().forward(x_TD if residual_TD is None else x_TD + residual_TD)
+
+
+def norm(config: ModelConfig, width: int | None = None) -> Norm | RMSNorm:
+    """The norm of the family over `width` (D) values."""
+    if config.rms_norm:
+        return RMSNorm(width or config.width, eps=config.norm_eps)
+    return Norm(width or config.width, eps=config.norm_eps, bias=config.norm_bias)
 
 
 class _DropAddNorm(torch.autograd.Function):

@@ -15,8 +15,8 @@ from unpad.batch import IGNORED_LABEL
 from unpad.core.layers import RowEmbedding
 from unpad.errors import DataError
 
-ROWS = 256
-"""Words whose logits exist together where no gradient is needed."""
+BLOCK = 1 << 24
+"""Logits over the vocabulary that exist at a time: 64 MB in fp32."""
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -76,70 +76,115 @@ def span_loss(logits_BS2: Tensor, spans_B2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def vocabulary_loss(
-    x_ME: Tensor, table: RowEmbedding, bias_V: Tensor | None, labels_M: Tensor
+    x_ME: Tensor,
+    weight_VE: Tensor,
+    bias_V: Tensor | None,
+    labels_M: Tensor,
+    table: RowEmbedding | None = None,
+    weights_M: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the losses and number of the labels that are not -100, of words read out as `x_ME @ table.T + bias_V`.
+    """Sum of the losses and number of the labels that are not -100, of words read out as `x_ME @ weight_VE.T + bias_V`.
 
-    The same numbers as cross entropy over logits [M, V], of which one copy (in the dtype of autocast) is kept until the backward
-    pass, which turns it into their gradient in place; without gradients no more than ROWS of them exist at a time.
+    The same numbers as cross entropy over logits [M, V] with `label_smoothing=smoothing`, each times its weight; but no more
+    than BLOCK of the logits exist at a time: where gradients are wanted they are taken block by block in the forward pass.
+    `table`: the token embedding, if `weight_VE` is its own.
     """
-    weight, kind = table.weight, x_ME.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    kind = x_ME.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VE.dtype
     count = (labels_M != IGNORED_LABEL).sum()
-    if torch.is_grad_enabled() and (x_ME.requires_grad or weight.requires_grad):
-        return _VocabularyLoss.apply(x_ME, weight, bias_V, labels_M, table, dtype), count
-    total, cast, bias_V = x_ME.new_zeros((), dtype=torch.float32), weight.to(dtype), _to(bias_V, dtype)
-    for x, labels in zip(x_ME.to(dtype).split(ROWS), labels_M.split(ROWS), strict=True):
-        total = total + _word_losses(F.linear(x, cast, bias_V), labels)[0].sum()
-    return total, count
+    with torch.autocast(kind, enabled=False):
+        args = (x_ME, weight_VE, bias_V, labels_M, weights_M, table, dtype, smoothing, count)
+        return _VocabularyLoss.apply(*args), count
 
 
 class _VocabularyLoss(torch.autograd.Function):
+    """Gradients are made for the mean, total / count, which a loop most often asks for, and stretched if it asks for another."""
+
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, table: RowEmbedding, dtype: torch.dtype
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, weights: Tensor | None,
+        table: RowEmbedding | None, dtype: torch.dtype, smoothing: float, count: Tensor,
     ) -> Tensor:  # fmt: skip
-        ctx.table, ctx.dtypes = table, (x.dtype, weight.dtype)
-        x, cast = x.to(dtype), weight.to(dtype)
-        logits = F.linear(x, cast, _to(bias, dtype))
-        losses, lse = _word_losses(logits, labels)
-        # exp(logit - inf) = 0: no gradient where there is no label
-        ctx.save_for_backward(x, cast, logits, lse.masked_fill(labels == IGNORED_LABEL, torch.inf), labels)
-        return losses.sum()
+        wants = ctx.needs_input_grad
+        V, cast = weight.shape[0], weight.to(dtype)
+        d_x = torch.empty_like(x) if wants[0] else None
+        d_weight = None
+        if wants[1]:
+            d_weight = weight.new_empty(weight.shape) if table is None else table.gradient_buffer()
+        d_bias = weight.new_zeros(V) if bias is not None and wants[2] else None
+        each = (labels != IGNORED_LABEL).float()
+        if weights is not None:
+            each = each * weights
+        share, total = each / count.clamp(min=1), x.new_zeros((), dtype=torch.float32)
+        rows = max(1, BLOCK // V)
+        for start in range(0, x.shape[0], rows):
+            part = slice(start, start + rows)
+            some, places = x[part].to(dtype), labels[part].clamp(min=0)[:, None]
+            logits = F.linear(some, cast, None if bias is None else bias.to(dtype))
+            losses, lse = _word_losses(logits, places, smoothing)
+            total = total + (losses * each[part]).sum()
+            if not any(wants):
+                continue
+            _to_gradient(logits, lse, places, share[part], smoothing)
+            if d_bias is not None:
+                d_bias += logits.sum(0, dtype=torch.float32)
+            if d_x is not None:
+                d_x[part] = logits @ cast
+            if d_weight is not None:
+                if start == 0 and dtype == d_weight.dtype:
+                    torch.mm(logits.t(), some, out=d_weight)
+                elif start == 0:
+                    d_weight.copy_(logits.t() @ some)
+                elif dtype == d_weight.dtype:
+                    d_weight.addmm_(logits.t(), some)
+                else:
+                    d_weight += logits.t() @ some
+        if d_weight is not None and not x.shape[0]:
+            d_weight.zero_()
+        ctx.table, ctx.grads = table, (d_x, d_weight, d_bias, count)
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, cast, logits, lse, labels = ctx.saved_tensors
-        wants, scale = ctx.needs_input_grad, grads[0]
-        size, ones = _block(logits), -(labels != IGNORED_LABEL).float()[:, None]
-        d_bias = lse.new_zeros(logits.shape[1]) if wants[2] else None
-        parts = (t.split(size) for t in (logits, lse[:, None], labels.clamp(min=0)[:, None], ones))
-        for some, norm, places, one in zip(*parts, strict=True):
-            part = some.float()  # the block itself in fp32
-            part.sub_(norm).exp_().scatter_add_(1, places, one)
-            if d_bias is not None:
-                d_bias += part.sum(0)
-            if part is not some:
-                some.copy_(part)
-        d_x = ((logits @ cast) * scale).to(ctx.dtypes[0]) if wants[0] else None
-        d_weight = ctx.table.add_product(logits.t(), (x * scale).to(x.dtype), cast) if wants[1] else None
-        return d_x, d_weight, None if d_bias is None else d_bias * scale, None, None, None
+        (d_x, d_weight, d_bias, count), ctx.grads = ctx.grads, None
+        stretch = grads[0] * count
+        if stretch.device.type != "cpu" or abs(float(stretch) - 1) > 1e-6:  # on a GPU a look at it would wait
+            for grad in (d_x, d_weight, d_bias):
+                if grad is not None:
+                    grad.mul_(stretch)
+        if d_weight is not None and ctx.table is not None:
+            d_weight = ctx.table.add_gradient(d_weight)
+        return d_x, d_weight, d_bias, None, None, None, None, None, None
 
 
-def _word_losses(logits_MV: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
-    """(Loss [M], 0 where the label is -100; log of the sum of exponentials [M]), both fp32."""
-    lse = torch.cat([part.float().logsumexp(1) for part in logits_MV.split(_block(logits_MV))])
-    picked = logits_MV.gather(1, labels_M.clamp(min=0)[:, None])[:, 0].float()
-    return (lse - picked).masked_fill(labels_M == IGNORED_LABEL, 0), lse
+def _word_losses(logits_MV: Tensor, places_M1: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """(Loss [M]; log of the sum of exponentials [M]), both fp32."""
+    size = _cached_rows(logits_MV)
+    lse = torch.cat([part.float().logsumexp(1) for part in logits_MV.split(size)])
+    losses = lse - logits_MV.gather(1, places_M1)[:, 0].float()
+    if smoothing:
+        means = logits_MV.sum(1, dtype=torch.float32) / logits_MV.shape[1]
+        losses = (1 - smoothing) * losses + smoothing * (lse - means)
+    return losses, lse
 
 
-def _block(logits_MV: Tensor) -> int:
+def _to_gradient(logits_MV: Tensor, lse_M: Tensor, places_M1: Tensor, share_M: Tensor, smoothing: float) -> None:
+    """Turn logits in place into the gradient of their losses, each times its share."""
+    size = _cached_rows(logits_MV)
+    for some, lse, places, share in zip(*(t.split(size) for t in (logits_MV, lse_M, places_M1, share_M)), strict=True):
+        part = some.float()  # the block itself in fp32
+        part.sub_(lse[:, None]).exp_()
+        if smoothing:
+            part.sub_(smoothing / logits_MV.shape[1])
+        part.scatter_add_(1, places, part.new_full(places.shape, smoothing - 1)).mul_(share[:, None])
+        if part is not some:
+            some.copy_(part)
+
+
+def _cached_rows(logits_MV: Tensor) -> int:
     """Rows that are worked on together: on a CPU as many as stay in its cache."""
     return max(1, (1 << 18 if logits_MV.device.type == "cpu" else 1 << 26) // logits_MV.shape[1])
-
-
-def _to(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if bias is None else bias.to(dtype)
 
 
 def mean(total: Tensor, count: int | Tensor) -> Tensor:

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from unpad.config import ModelConfig, label_changes, layer_changes, nested
 from unpad.core.heads import HEADS, HeadSpec
 from unpad.core.layers import activation
@@ -26,6 +29,30 @@ class Rule:
 
     theirs: tuple[str, ...]
     ours: str
+    transposed: bool = False
+    """Their matrices stand inputs first, [in, out] (GPT-2)."""
+    by_heads: bool = False
+    """They are queries, keys and values, in the sizes of `ModelConfig.qkv_widths`; else all have the same size."""
+    lone_row: bool = False
+    """Theirs is [1, n] where ours is [n] (biases of BART's vocabulary)."""
+
+    def read(self, parts: Sequence[Tensor]) -> Tensor:
+        """Ours from theirs, in order."""
+        if self.lone_row:
+            parts = [part.reshape(-1) for part in parts]
+        if self.transposed:
+            parts = [part.t() if part.dim() == 2 else part for part in parts]
+        return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+    def write(self, parameter: Tensor, config: ModelConfig) -> list[Tensor]:
+        """The inverse of `read`: views where that is possible."""
+        parts = [parameter]
+        if len(self.theirs) > 1:
+            equal = [parameter.shape[0] // len(self.theirs)] * len(self.theirs)
+            parts = list(parameter.split(list(config.qkv_widths) if self.by_heads else equal))
+        if self.transposed:
+            parts = [part.t() if part.dim() == 2 else part for part in parts]
+        return [part[None] for part in parts] if self.lone_row else parts
 
     def matches(self, name: str) -> tuple[str, ...] | None:
         """Their names for our parameter `name`, or None when this rule is not about it."""
@@ -38,14 +65,14 @@ class Rule:
         return tuple(their.format(**numbers) + rest for their in self.theirs)
 
 
-def rename(theirs: str, ours: str) -> Rule:
+def rename(theirs: str, ours: str, **facts: bool) -> Rule:
     """The same tensors under another name."""
-    return Rule((theirs,), ours)
+    return Rule((theirs,), ours, **facts)
 
 
-def stack(theirs: Sequence[str], ours: str) -> Rule:
+def stack(theirs: Sequence[str], ours: str, **facts: bool) -> Rule:
     """Several of their tensors are consecutive rows of one of ours."""
-    return Rule(tuple(theirs), ours)
+    return Rule(tuple(theirs), ours, **facts)
 
 
 @dataclass(frozen=True)
@@ -95,6 +122,8 @@ class Family:
     """Keys of config.json that would change the mathematics -> the values under which nothing changes."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """Weight name of a tied copy -> that of the weight itself, which is read from the copy where the file has no other."""
+    suffixes: Mapping[str, str] = field(default_factory=dict)
+    """Head -> last part of the family's class name where it is its own ("LMHeadModel")."""
     dropped: tuple[str, ...] = (r"(.+\.)?embeddings\.position_ids",)
     """Patterns of their weight names that hold no parameters (buffers of old versions)."""
 
@@ -136,16 +165,16 @@ class Family:
 
     def class_name(self, head: str) -> str:
         """The Hugging Face name of the family's model with this head."""
-        return self.prefix + HEADS[head].suffix
+        return self.prefix + self.suffixes.get(head, HEADS[head].suffix)
 
-    def their_names(self, ours: str, head: str) -> tuple[str, ...]:
-        """Names in a checkpoint with `head` of the tensors that make up our parameter `ours`, base prefix included."""
+    def rule(self, ours: str, head: str) -> tuple[Rule, tuple[str, ...]]:
+        """The rule about our parameter `ours`, and the names of its tensors in a checkpoint with `head`, base prefix included."""
         for rule in self.keys:
             if names := rule.matches(ours):
-                return tuple(("" if head == "base" else self.base_prefix) + n for n in names)
+                return rule, tuple(("" if head == "base" else self.base_prefix) + n for n in names)
         for rule in self.heads[head].keys:
             if names := rule.matches(ours):
-                return tuple(n.removeprefix(self.base_prefix) if head == "base" else n for n in names)
+                return rule, tuple(n.removeprefix(self.base_prefix) if head == "base" else n for n in names)
         raise AssertionError(f"family {self.model_type} has no rule for {ours}")
 
     def normal_name(self, name: str) -> str:

@@ -56,6 +56,8 @@ FAMILY = Family(
         "norm_eps": 1e-5,
         "pad_token_id": 50283,
         "pre_norm": True,
+        "first_norm": False,
+        "residual_dropout": False,
         "gated": True,
         "norm_bias": False,
         "attention_bias": False,

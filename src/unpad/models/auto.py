@@ -172,10 +172,12 @@ class ConfigClass:
 
 AutoConfig = ConfigClass("AutoConfig")
 AutoModel = ModelClass("AutoModel", "base")
+AutoModelForCausalLM = ModelClass("AutoModelForCausalLM", "causal-lm")
 AutoModelForMaskedLM = ModelClass("AutoModelForMaskedLM", "masked-lm")
 AutoModelForMultipleChoice = ModelClass("AutoModelForMultipleChoice", "multiple-choice")
 AutoModelForPreTraining = ModelClass("AutoModelForPreTraining", "pre-training")
 AutoModelForQuestionAnswering = ModelClass("AutoModelForQuestionAnswering", "question-answering")
+AutoModelForSeq2SeqLM = ModelClass("AutoModelForSeq2SeqLM", "conditional-generation")
 AutoModelForSequenceClassification = ModelClass("AutoModelForSequenceClassification", "sequence-classification")
 AutoModelForTokenClassification = ModelClass("AutoModelForTokenClassification", "token-classification")
 

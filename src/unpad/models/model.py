@@ -20,11 +20,13 @@ from unpad.config import ModelConfig
 from unpad.core.heads import HEADS, Head
 from unpad.core.layers import RowEmbedding
 from unpad.core.losses import PROBLEM_TYPES, mean, problem_type, sequence_loss, span_loss, token_loss
-from unpad.core.transformer import Transformer, initialise
+from unpad.core.transformer import EncoderDecoder, Transformer, initialise
 from unpad.data.tokens import SPAN_FIELDS
 from unpad.errors import ArgumentError, DataError, nearest
 from unpad.families import Family
 from unpad.models.outputs import ModelOutput
+
+_DECODER = ("decoder_input_ids", "decoder_attention_mask")
 
 
 class Model(nn.Module):
@@ -33,11 +35,13 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig, kind: Family, head: str) -> None:
         super().__init__()
         self.config, self.family, self.head_name = config, kind, head
-        self.transformer = Transformer(config)
+        self.transformer = EncoderDecoder(config) if config.is_encoder_decoder else Transformer(config)
         self.head = Head(kind.heads[head].spec, config)
         self.labels_of = HEADS[head].labels
-        self.vocabulary = HEADS[head].vocabulary
-        self.transformer.embeddings.tokens.whole = self.vocabulary
+        self.vocabulary, self.next = HEADS[head].vocabulary, HEADS[head].next
+        self.transformer.embeddings.tokens.whole = self.vocabulary and config.tied
+        self.label_smoothing = 0.0
+        """Share of each label that training spreads over the vocabulary (Szegedy et al., 2016)."""
         self.load_report: LoadReport | None = None
         self.name_or_path = ""
 
@@ -63,10 +67,16 @@ class Model(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads and a decoder writes."""
+        return self.config.is_encoder_decoder
+
+    @property
     def inputs(self) -> list[str]:
         """Names of what `forward` reads in a batch."""
         spans = SPAN_FIELDS if self.labels_of == "span" else ()
-        return ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", *spans]
+        decoder = _DECODER if self.is_encoder_decoder else ()
+        return ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", *decoder, *spans]
 
     def row_embeddings(self) -> list[RowEmbedding]:
         """The embeddings whose gradients can be kept between steps, see `RowEmbedding.train_rows`."""
@@ -80,26 +90,30 @@ class Model(nn.Module):
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
         return_dict: bool = True,
-        **spans: Any,
+        **more: Any,
     ) -> Any:
         """Answer for a batch.
 
         `input_ids` is a `PackedBatch`, or int64 [B, S] with `attention_mask` [B, S] (0: padding); for multiple choice
         [B, choices, S]. Labels by head: sequence classification [B] int64 classes, [B, C] floats for several labels each, [B]
         floats for regression; tokens and masked words [B, S] int64 (-100: none); multiple choice [B]; question
-        answering takes `start_positions` and `end_positions` [B]. Gives `loss` (mean) when there are labels, and in fp32
+        answering takes `start_positions` and `end_positions` [B]; a causal language model [B, S], the ids themselves (-100: not
+        asked); an encoder-decoder [B, S'] what its decoder is to write, which it reads shifted right, or `decoder_input_ids` and
+        `decoder_attention_mask` [B, S']. Gives `loss` (mean) when there are labels, and in fp32
         `logits` [B, C], [B, S, C], [B, choices] or `start_logits` and `end_logits` [B, S]. For a packed batch tokens stay packed,
         [T, C], and a vocabulary head answers only where `asked` asks, [M, V], with labels by
         the loss alone. The base model gives
         `last_hidden_state` [B, S, D] ([T, D]) and `pooler_output` [B, D] where the family has one. Raises ArgumentError for
         unknown arguments and inputs longer than the model.
         """
-        if self.labels_of == "span" and not spans.keys().isdisjoint(SPAN_FIELDS):
-            ends = [spans.pop(name, None) for name in SPAN_FIELDS]
+        if self.labels_of == "span" and not more.keys().isdisjoint(SPAN_FIELDS):
+            ends = [more.pop(name, None) for name in SPAN_FIELDS]
             if all(isinstance(end, Tensor) for end in ends):
                 labels = torch.stack([end.view(-1) for end in ends], dim=1)
-        if spans:
-            name, known = next(iter(spans)), [*self.inputs, "return_dict"]
+        written = [more.pop(name, None) if self.is_encoder_decoder else None for name in _DECODER]
+        more.pop("use_cache", None)
+        if more:
+            name, known = next(iter(more)), [*self.inputs, "return_dict"]
             raise ArgumentError(
                 f"{self.class_name} takes no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
             )
@@ -112,6 +126,9 @@ class Model(nn.Module):
             )
         if input_ids.device.type == "cpu":  # there a look at the values is free; elsewhere it would wait
             self._check_values(input_ids, token_type_ids, labels)
+        if self.labels_of == "target" or (self.is_encoder_decoder and self.head_name == "base"):
+            answer = self._translate(input_ids, attention_mask, labels, *written)
+            return answer if return_dict else answer.to_tuple()
         choices = input_ids.shape[1] if self.labels_of == "choice" else 1
         per_token = (input_ids, attention_mask, token_type_ids, position_ids)
         ids, mask, types, positions = (t if t is None else t.flatten(0, -2) for t in per_token)
@@ -131,10 +148,11 @@ class Model(nn.Module):
         if isinstance(token_type_ids, Tensor) and config.segments:
             checks.append(("token_type_ids", token_type_ids, config.segments, checks[0][-1]))
         sizes = {"row": config.num_labels, "token": config.vocab_size if self.vocabulary else config.num_labels}
+        sizes["target"] = config.vocab_size
         if self.head.spec.output == 1 and self.labels_of == "token":  # a yes or no
             sizes["token"] = 2
         size = sizes.get(self.labels_of or "", 1)
-        one_class = self.labels_of == "token" or config.problem_type in (None, PROBLEM_TYPES[0])
+        one_class = self.labels_of in ("token", "target") or config.problem_type in (None, PROBLEM_TYPES[0])
         several = self.labels_of == "row" and isinstance(labels, Tensor) and labels.dim() > 1
         if isinstance(labels, Tensor) and size > 1 and one_class and not several and not labels.is_floating_point():
             checks.append(("labels", labels[labels != IGNORED_LABEL], size, "pass num_labels= to from_pretrained"))
@@ -150,24 +168,33 @@ class Model(nn.Module):
                 f"a sequence of {batch.lengths[0]} tokens is longer than the model's {self.config.longest} positions; "
                 "tokenize with truncation=True"
             )
-        if self.vocabulary and batch.asked is None and batch.labels is not None:
-            batch = replace(batch, asked=(batch.labels != IGNORED_LABEL).nonzero().view(-1))
-        read = None if self.head_name == "base" else self.head.rows(batch)
-        hidden_TD = self.transformer(batch, read) if batch.hidden is None else batch.hidden
+        if self.is_encoder_decoder:
+            source, batch = batch, self._target(batch)
+        labels = self._labels(batch)
+        if self.vocabulary and batch.asked is None and labels is not None:
+            batch = replace(batch, asked=(labels != IGNORED_LABEL).nonzero().view(-1))
+        read, memory_TD = None if self.head_name == "base" else self.head.rows(batch), None
+        if batch.hidden is not None:
+            hidden_TD = batch.hidden
+        elif self.is_encoder_decoder:
+            hidden_TD, memory_TD = self.transformer(source, batch, read)
+        else:
+            hidden_TD = self.transformer(batch, read)
         if self.head_name == "base" and not self.head.answers:
             pooled = None
         else:
             tokens = self.transformer.embeddings.tokens
-            if self.vocabulary and grid is None and batch.labels is not None:
-                labels_M = batch.labels.index_select(0, batch.asked)  # type: ignore[arg-type]
-                total, count = self.head(hidden_TD, batch, tokens, labels_M)
-                return ModelOutput(loss=mean(total, count), loss_sum=total, loss_count=count)
+            if self.vocabulary and grid is None and labels is not None:
+                losses = self._words_loss(hidden_TD, batch, labels)
+                return ModelOutput(loss=mean(*losses), loss_sum=losses[0], loss_count=losses[1])
             pooled = self.head(hidden_TD, batch, tokens)
         spread = (lambda x: x) if grid is None else (lambda x: _spread(x, *grid))
         if self.head_name == "base":
             if grid is not None and pooled is not None:
                 pooled = batch.restore(pooled)
-            return ModelOutput(last_hidden_state=spread(hidden_TD), pooler_output=pooled)
+            return ModelOutput(
+                last_hidden_state=spread(hidden_TD), pooler_output=pooled, encoder_last_hidden_state=memory_TD
+            )
         logits = pooled
         assert logits is not None
         total, count = self._loss(logits, batch)
@@ -176,17 +203,81 @@ class Model(nn.Module):
             fields["logits"] = batch.restore(logits).view(-1, batch.choices)
         elif self.labels_of == "span" and grid is not None:
             fields["start_logits"], fields["end_logits"] = spread(logits).unbind(-1)
-        elif self.labels_of in ("token", "span"):
+        elif self.labels_of in ("token", "span", "target"):
             fields["logits"] = spread(logits.squeeze(-1) if logits.shape[-1] == 1 else logits)
         else:
             fields["logits"] = logits if grid is None else batch.restore(logits)
         return ModelOutput(**fields, loss_sum=total, loss_count=count)
 
+    def _labels(self, batch: PackedBatch) -> Tensor | None:
+        """What each token is asked for; a causal language model asks it for the token after it."""
+        labels = batch.labels
+        if not self.next or labels is None:
+            return labels
+        after = torch.cat([labels[1:], labels[:1]])
+        after[batch.cu_seqlens[1:].long() - 1] = IGNORED_LABEL
+        return after
+
+    def _words_loss(self, hidden_TD: Tensor, batch: PackedBatch, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum and count of the losses over the vocabulary, without its logits."""
+        weights, asked = batch.weights, batch.asked
+        assert asked is not None
+        if weights is not None:
+            weights = (torch.cat([weights[1:], weights[:1]]) if self.next else weights).index_select(0, asked)
+        labels_M, tokens = labels.index_select(0, asked), self.transformer.embeddings.tokens
+        smoothing = self.label_smoothing if self.training else 0.0
+        return self.head(hidden_TD, batch, tokens, labels_M, weights, smoothing)
+
+    def _target(self, batch: PackedBatch) -> PackedBatch:
+        """What the decoder reads: the labels of the target shifted right, or what was given; for heads that read a text, the text."""
+        target = batch.target
+        if target is None:
+            if self.labels_of == "target":
+                raise DataError(
+                    f"{self.class_name} needs what its decoder reads; give labels or decoder_input_ids (a target without text has none)"
+                )
+            return replace(batch, input_ids=self.shift_right(batch.input_ids, batch.cu_seqlens))
+        if target.labels is None or target.given:
+            return target
+        return replace(target, input_ids=self.shift_right(target.labels, target.cu_seqlens))
+
+    def shift_right(self, ids_T: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Packed ids [T] one place later, each sequence behind the decoder's start token; -100 becomes padding."""
+        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
+        if start is None:
+            raise ArgumentError(
+                "the configuration has no decoder_start_token_id; set it, e.g. to the id of the pad token"
+            )
+        shifted = torch.cat([ids_T[:1], ids_T[:-1]]).clamp(min=-1)
+        shifted[cu_seqlens[:-1].long()] = start
+        return shifted.masked_fill(shifted < 0, pad or 0)
+
+    def _translate(
+        self, input_ids: Tensor, mask: Tensor | None, labels: Tensor | None, written: Any, written_mask: Any
+    ) -> ModelOutput:
+        """The padded call of an encoder-decoder."""
+        source, places = from_padded(input_ids, mask)
+        if written is None and labels is None:
+            raise ArgumentError(f"{self.class_name} needs labels or decoder_input_ids beside input_ids")
+        if written is None:
+            start, pad = self.config.decoder_start_token_id, self.config.pad_token_id or 0
+            first = labels.new_full((len(labels), 1), pad if start is None else start)  # type: ignore[union-attr, arg-type]
+            written = torch.cat([first, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED_LABEL, pad)], 1)  # type: ignore[index]
+        target, slots = from_padded(written, written_mask, labels=labels, token_labels=labels is not None)
+        target = replace(target, given=True, asked=torch.arange(target.tokens, device=written.device))
+        answer = self._answer(replace(source, target=target), (slots, tuple(written.shape)))  # type: ignore[arg-type]
+        memory = answer.get("encoder_last_hidden_state")
+        if memory is not None:
+            answer["encoder_last_hidden_state"] = _spread(memory, places, tuple(input_ids.shape))  # type: ignore[arg-type]
+        return answer
+
     def _loss(self, logits: Tensor, batch: PackedBatch) -> tuple[Tensor | None, int | Tensor]:
         labels = batch.labels
         if labels is None:
             return None, 0
-        if self.labels_of == "token":
+        if self.labels_of in ("token", "target"):
+            labels = self._labels(batch)
+            assert labels is not None
             return token_loss(logits, labels if batch.asked is None else labels.index_select(0, batch.asked))
         if self.labels_of == "span":
             back = torch.tensor(batch.order, device=labels.device)  # `pad` gives the caller's order

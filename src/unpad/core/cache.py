@@ -1,0 +1,146 @@
+"""Keys and values of the tokens before, so that generation computes each token once.
+
+R live rows, N heads, K heads of keys and values, H head width, B sources, V vocabulary. Tokens stand in one slab
+[R, layers, 2, K, S, H] whose rows are filled to their own length; only attention over the slab meets what is not filled, linear
+layers see the R new tokens alone. What an encoder has read is kept once per source, however many beams read it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unpad.batch import PackedBatch
+from unpad.core.attention import Attention
+
+ROOM = 32
+"""Tokens by which the slab grows: rarely enough that copying it is cheap, seldom more than is used."""
+
+
+class Cache:
+    """Made for prompts of known `lengths` [R] (the caller's order); filled by the first pass through the model."""
+
+    def __init__(self, lengths: np.ndarray, layers: int, device: torch.device) -> None:
+        self.lengths, self.layers, self.device = lengths.astype(np.int64), layers, device
+        self.stepping = False
+        self._slab: Tensor | None = None
+        self._across: dict[int, Tensor] = {}
+        self._hidden: Tensor | None = None  # [B, 1, 1, Sk] bool: padding of the sources
+        self.source = np.arange(len(lengths))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, the new one included."""
+        return int(self.lengths.max()) + 1
+
+    # ---- the first pass ----
+
+    def store(self, qkv_TX: Tensor, batch: PackedBatch, layer: int, how: Attention) -> None:
+        """Keep the keys and values of prompts."""
+        K, H = how.kv_heads, how.head_width
+        if self._slab is None:
+            size = (len(self.lengths), self.layers, 2, K, self.longest - 1 + ROOM, H)
+            self._slab = qkv_TX.new_zeros(size)
+        kv = qkv_TX[: batch.tokens, how.heads * H :].view(-1, 2, K, H)
+        rows = torch.from_numpy(np.repeat(np.asarray(batch.order), batch.lengths)).to(self.device)
+        places = torch.arange(batch.tokens, device=self.device) - batch.cu_seqlens[:-1].long().repeat_interleave(
+            torch.tensor(batch.lengths, device=self.device)
+        )
+        self._slab[:, layer].permute(0, 3, 1, 2, 4)[rows, places] = kv
+
+    def store_across(self, kv_MX: Tensor, memory: PackedBatch, layer: int, how: Attention) -> None:
+        """Keep the keys and values of the sources."""
+        kv = memory.pad(kv_MX[: memory.tokens]).view(len(memory), max(memory.lengths), 2, how.kv_heads, -1)
+        self._across[layer] = kv.permute(2, 0, 3, 1, 4).contiguous()
+        if self._hidden is None and memory.lengths[0] != memory.lengths[-1]:
+            lengths = torch.tensor(memory.lengths, device=self.device)
+            ends = memory.restore(lengths)[:, None]
+            self._hidden = (torch.arange(memory.lengths[0], device=self.device) >= ends)[:, None, None, :]
+
+    # ---- one token more for each row ----
+
+    def step(self, tokens_R: Tensor) -> PackedBatch:
+        """The next token of each row as a batch; the cache makes room for them. Call `done` after the model."""
+        assert self._slab is not None
+        self.stepping = True
+        if self.longest > self._slab.shape[4]:
+            self._slab = F.pad(self._slab, (0, 0, 0, ROOM))
+        count = len(self.lengths)
+        self._even = bool((self.lengths == self.lengths[0]).all())
+        self._places = torch.from_numpy(self.lengths).to(self.device)
+        self._rows = torch.arange(count, device=self.device)
+        return PackedBatch(
+            input_ids=tokens_R,
+            position_ids=self._places,
+            cu_seqlens=torch.arange(count + 1, dtype=torch.int32, device=self.device),
+            lengths=(1,) * count,
+            order=tuple(range(count)),
+        )
+
+    def done(self) -> None:
+        """The tokens of `step` are in."""
+        self.lengths = self.lengths + 1
+
+    def attend(self, qkv_RX: Tensor, layer: int, how: Attention, bias_NSS: Tensor | None) -> Tensor:
+        """Attention of the new tokens over those of their rows, themselves included: [R, N H]."""
+        assert self._slab is not None
+        count, longest, H = len(self.lengths), self.longest, how.head_width
+        slab, rest = self._slab[:, layer], qkv_RX[count:]
+        kv = qkv_RX[:count, how.heads * H :].view(count, 2, how.kv_heads, H)
+        if self._even:
+            slab[:, :, :, longest - 1] = kv
+        else:
+            slab.permute(0, 3, 1, 2, 4)[self._rows, self._places] = kv
+        k, v = slab[:, 0, :, :longest], slab[:, 1, :, :longest]
+        q = qkv_RX[:count, : how.heads * H].reshape(count, how.heads, 1, H)
+        mask = self._mask(how, bias_NSS, q.dtype)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, scale=how.scale, enable_gqa=how.heads != how.kv_heads
+        )
+        mixed = mixed.reshape(count, -1)
+        return mixed if not len(rest) else F.pad(mixed, (0, 0, 0, len(rest)))
+
+    def _mask(self, how: Attention, bias_NSS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        narrow = how.window is not None and how.window < self.longest - 1
+        seen = None
+        if not self._even or narrow:
+            away = self._places[:, None] - torch.arange(self.longest, device=self.device)
+            seen = away >= 0
+            if narrow:
+                seen &= away <= (how.window or 0)
+            seen = seen[:, None, None, :]
+        if bias_NSS is None:
+            return seen
+        bias = bias_NSS[:, self._places].permute(1, 0, 2)[:, :, None].to(dtype)  # [R, N, 1, S]
+        return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
+
+    def attend_across(self, q_RX: Tensor, layer: int, how: Attention) -> Tensor:
+        """Attention of the new tokens over their source: [R, N H]. Rows of one source that stand together are read at once."""
+        count, H = len(self.lengths), how.head_width
+        (k, v), hidden = self._across[layer], self._hidden
+        each = count // k.shape[0] if count % k.shape[0] == 0 else 0
+        if not each or not np.array_equal(self.source, np.repeat(np.arange(k.shape[0]), each)):
+            rows = torch.from_numpy(self.source).to(self.device)
+            k, v, each = k.index_select(0, rows), v.index_select(0, rows), 1
+            hidden = None if hidden is None else hidden.index_select(0, rows)
+        q = q_RX[:count].view(-1, each, how.heads, H).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if hidden is None else ~hidden, scale=how.scale)
+        mixed = mixed.transpose(1, 2).reshape(count, -1)
+        return mixed if count == len(q_RX) else F.pad(mixed, (0, 0, 0, len(q_RX) - count))
+
+    def keep(self, rows: np.ndarray) -> None:
+        """The live rows become these: fewer, in another order, or several times."""
+        if len(rows) == len(self.lengths) and np.array_equal(rows, np.arange(len(rows))):
+            return
+        assert self._slab is not None
+        self._slab = self._slab.index_select(0, torch.from_numpy(rows).to(self.device))
+        self.lengths, self.source = self.lengths[rows], self.source[rows]
+        if not self._across:
+            return
+        left, self.source = np.unique(self.source, return_inverse=True)
+        if len(left) < self._across[0].shape[1]:
+            sources = torch.from_numpy(left).to(self.device)
+            self._across = {layer: kv.index_select(1, sources) for layer, kv in self._across.items()}
+            self._hidden = None if self._hidden is None else self._hidden.index_select(0, sources)
