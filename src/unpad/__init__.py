@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 PUBLIC: dict[str, str] = {
     # text
@@ -24,20 +24,27 @@ PUBLIC: dict[str, str] = {
     "DataCollatorForLanguageModeling": "unpad.data.collators",
     "DataCollatorForWholeWordMask": "unpad.data.collators",
     "DataCollatorForMultipleChoice": "unpad.data.collators",
+    "DataCollatorForSeq2Seq": "unpad.data.collators",
     "PackingCollator": "unpad.data.collators",
     "default_data_collator": "unpad.data.collators",
     "PackedBatch": "unpad.batch",
     "TokenStore": "unpad.data.tokens",
+    "TokenStream": "unpad.data.stream",
+    "documents_to_rows": "unpad.data.chunks",
+    "token_weights": "unpad.data.chunks",
     # models
     "ModelConfig": "unpad.config",
     "AutoConfig": "unpad.models.auto",
     "AutoModel": "unpad.models.auto",
+    "AutoModelForCausalLM": "unpad.models.auto",
     "AutoModelForMaskedLM": "unpad.models.auto",
     "AutoModelForMultipleChoice": "unpad.models.auto",
     "AutoModelForPreTraining": "unpad.models.auto",
     "AutoModelForQuestionAnswering": "unpad.models.auto",
+    "AutoModelForSeq2SeqLM": "unpad.models.auto",
     "AutoModelForSequenceClassification": "unpad.models.auto",
     "AutoModelForTokenClassification": "unpad.models.auto",
+    "from_scratch": "unpad.models.scratch",
     # training
     "Accelerator": "unpad.engine.accelerator",
     "get_scheduler": "unpad.engine.schedules",
@@ -47,6 +54,11 @@ PUBLIC: dict[str, str] = {
     "TrainerCallback": "unpad.train.callbacks",
     "EarlyStoppingCallback": "unpad.train.callbacks",
     "EvalPrediction": "unpad.train.evaluate",
+    "Seq2SeqTrainer": "unpad.train.seq2seq",
+    "Seq2SeqTrainingArguments": "unpad.train.seq2seq",
+    "GenerationConfig": "unpad.generate.settings",
+    "TextStreamer": "unpad.generate.streamers",
+    "TextIteratorStreamer": "unpad.generate.streamers",
     # judging and using
     "load_metric": "unpad.metrics",
     "pipeline": "unpad.pipelines",

@@ -32,8 +32,8 @@ class ModelConfig:
     """Number of transformer blocks; of an encoder-decoder those of the encoder."""
     heads: int
     """N: attention heads; the head width H is width / heads unless `head_size` tells it."""
-    ffn_width: int
-    """Width of the feed-forward layer inside a block."""
+    ffn_width: int | None
+    """Width of the feed-forward layer inside a block; None: 4 D (GPT-2)."""
     activation: str
     """Activation of the feed-forward layer: one of core.layers.ACTIVATIONS."""
     max_positions: int
@@ -44,14 +44,14 @@ class ModelConfig:
     """Epsilon of the layer norms."""
     dropout: float
     """Dropout probability of embeddings, attention output and feed-forward output."""
-    attention_dropout: float
-    """Dropout probability of attention weights."""
+    attention_dropout: float | None
+    """Dropout probability of attention weights; None: the same as `dropout` (T5)."""
     classifier_dropout: float | None
     """Dropout probability before the classifier; None: the same as `dropout`."""
     initializer_range: float
     """Standard deviation of the normal distribution that new weights are drawn from."""
     pad_token_id: int | None
-    """Id whose embedding row is zero at initialisation; it never enters the computation."""
+    """Id of the token that fills rows up; packed batches hold none of it."""
     id2label: Mapping[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
     """Names of the labels in the order of the classifier's outputs."""
     problem_type: str | None = None
@@ -101,8 +101,8 @@ class ModelConfig:
     is dropped with `attention_dropout`, inside the feed-forward layer with `ffn_dropout` (ModernBERT)."""
     gated: bool = False
     """The feed-forward layer multiplies its activation by a second projection of its input (ModernBERT)."""
-    ffn_dropout: float = 0.0
-    """Dropout probability inside the feed-forward layer (ModernBERT)."""
+    ffn_dropout: float | None = 0.0
+    """Dropout probability inside the feed-forward layer (ModernBERT, BART); None: the same as `dropout` (T5)."""
     attention_bias: bool = True
     """Attention's linear layers have biases (False in ModernBERT)."""
     ffn_bias: bool = True
@@ -121,7 +121,8 @@ class ModelConfig:
     causal: bool = False
     """A token sees itself and those before it (decoders)."""
     decoder_layers: int | None = None
-    """Blocks of the decoder of an encoder-decoder, with `decoder_heads` and `decoder_ffn_width`; None: there is no decoder beside."""
+    """Blocks of the decoder of an encoder-decoder, with `decoder_heads` and `decoder_ffn_width`; 0: as many as `layers` (T5);
+    None: there is no decoder beside."""
     decoder_heads: int | None = None
     """Attention heads of that decoder; None: as many as the encoder's."""
     decoder_ffn_width: int | None = None
@@ -150,6 +151,8 @@ class ModelConfig:
     """Distance from which on all fall into the last bucket (T5)."""
     embedding_norm: bool = True
     """The sum of the embeddings is normed (False in most decoders)."""
+    pad_row: bool = True
+    """The embedding of the padding id is 0 at first, and learns nothing from being read (False in GPT, CTRL, T5)."""
     embedding_scale: bool = False
     """Token rows are multiplied by sqrt(E) (Marian, CTRL, mBART)."""
     embedding_dropout: float | None = None
@@ -166,8 +169,15 @@ class ModelConfig:
     """The last hidden states are dropped with `dropout` (T5)."""
     tied: bool = True
     """The vocabulary is read out with the token embedding; False: with a table of its own (`lm_head`)."""
-    scaled_output: bool = False
-    """Hidden states are divided by sqrt(D) before the vocabulary is read out (T5 v1.0)."""
+    scaled_output: bool | None = False
+    """Hidden states are divided by sqrt(D) before the vocabulary is read out (T5 v1.0); None: where it is `tied`."""
+    init_factor: float | None = None
+    """New weights are drawn so many times as wide as what they read asks for, (its width) ** -0.5, embeddings and norms so many
+    times as wide as 1; None: as BERT's (T5)."""
+    narrow_residuals: bool = False
+    """New weights that write into the residual stream are drawn narrower with depth (GPT-2)."""
+    tanh_gelu: bool = False
+    """The activation called "gelu" is its approximation by tanh (OpenAI GPT)."""
     fixed_vocabulary_bias: bool = False
     """The bias of the vocabulary is not trained (BART, Marian)."""
     bos_token_id: int | None = None
@@ -176,6 +186,8 @@ class ModelConfig:
     """Id of the token that ends a text, or several."""
     decoder_start_token_id: int | None = None
     """Id that a decoder reads first."""
+    target_wraps: bool = False
+    """In training a decoder reads first the last token of what it is to write; `decoder_start_token_id` is for generation (mBART)."""
     forced_bos_token_id: int | None = None
     """Id that generation is made to begin with (the language of mBART)."""
     forced_eos_token_id: int | None = None
@@ -189,6 +201,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         key = {name: theirs for theirs, name in self.names.items()}  # messages name what stands in config.json
+        if self.decoder_layers == 0:
+            object.__setattr__(self, "decoder_layers", self.layers)
+        if self.scaled_output is None:
+            object.__setattr__(self, "scaled_output", self.tied)
         for name, least in _WHOLE.items():
             value = getattr(self, name)
             if value is None and name in _MAY_MISS:
@@ -206,6 +222,9 @@ class ModelConfig:
             )
         if self.width % self.heads and self.head_size is None:
             raise ArgumentError(f"hidden size {self.width} is not a multiple of the {self.heads} attention heads")
+        if self.global_every > 1 and "local_window" not in self.names.values():
+            raise ArgumentError(f"layer_types with 'sliding_attention' are not supported for {self.model_type}")
+        _check_scaling(self.rope_scaling)
         if self.positions_after_pad and self.pad_token_id is None:
             raise ArgumentError("pad_token_id=None, but positions are counted from it; give a whole number")
         for name in (
@@ -229,7 +248,9 @@ class ModelConfig:
                 raise ArgumentError(f"{key.get(name, name)}={value!r} must be a number in 0 <= x < 1")
         for name in ("global_theta", "local_theta"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, float)) or not value > 0 or self.head_width % 2):
+            if value is None and (name == "local_theta" or name not in key):
+                continue
+            if not isinstance(value, (int, float)) or not value > 0 or self.head_width % 2:
                 raise ArgumentError(
                     f"{key.get(name, name)}={value!r} must be a number above 0 and the head width {self.head_width} even"
                 )
@@ -280,6 +301,17 @@ class ModelConfig:
         return self.head_size or self.width // self.heads
 
     @property
+    def padding_row(self) -> int | None:
+        """The row of the token embedding that `pad_row` is about."""
+        pad = self.pad_token_id
+        return pad if self.pad_row and pad is not None and 0 <= pad < self.vocab_size else None
+
+    @property
+    def inner_width(self) -> int:
+        """F: width of the feed-forward layers."""
+        return self.ffn_width or 4 * self.width
+
+    @property
     def key_heads(self) -> int:
         """K: heads of keys and values."""
         return self.kv_heads or self.heads
@@ -303,6 +335,18 @@ class ModelConfig:
             kv_heads=None, ffn_width=self.decoder_ffn_width or self.ffn_width, decoder_layers=None,
         )  # fmt: skip
 
+    def probability(self, name: str) -> float:
+        """The dropout probability of this field; None there stands for `dropout`."""
+        p = getattr(self, name)
+        return float(self.dropout if p is None else p)
+
+    @property
+    def feed_forward(self) -> str:
+        """`activation` and `gated` in one word, as in T5's files, where "gated-gelu" is the approximation by tanh."""
+        if not self.gated:
+            return self.activation
+        return "gated-gelu" if self.activation == "gelu_new" else f"gated-{self.activation}"
+
     @property
     def relative_kinds(self) -> tuple[str, ...]:
         """`relative_scores`, one by one."""
@@ -314,6 +358,11 @@ class ModelConfig:
     def layer_types(self) -> list[str]:
         """The kind of each block's attention, in the words of config.json."""
         return _layer_types(self.layers, self.global_every)
+
+    @property
+    def rope_parameters(self) -> dict[str, Any]:
+        """`global_theta` and `rope_scaling` as newer files have them, in one object."""
+        return {"rope_theta": self.global_theta, **(self.rope_scaling or {"rope_type": "default"})}
 
     def window(self, layer: int) -> int | None:
         """How many places away, to either side, a token of this block sees others; None: it sees all."""
@@ -407,8 +456,33 @@ _WHOLE = {
 }
 """Fields that are whole numbers -> the least that makes a model."""
 _MAY_MISS = (
-    "embedding_width", "groups", "decoder_layers", "decoder_heads", "decoder_ffn_width", "head_size", "kv_heads", "sliding_window",
+    "embedding_width", "ffn_width", "groups", "decoder_layers", "decoder_heads", "decoder_ffn_width", "head_size", "kv_heads", "sliding_window",
 )  # fmt: skip
+
+
+_SCALINGS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+"""How rotary positions may be stretched -> the numbers that tell how far."""
+
+
+def _check_scaling(scaling: Any) -> None:
+    if scaling is None:
+        return
+    where = f"the scaling of rotary positions {scaling!r:.120}"
+    if not isinstance(scaling, Mapping):
+        raise ArgumentError(f"{where} is a {type(scaling).__name__}; give an object such as {{'rope_type': 'default'}}")
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in _SCALINGS:
+        raise ArgumentError(f"{where}: {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
+    for name in _SCALINGS[kind]:
+        value = scaling.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise ArgumentError(f"{where}: {name}={value!r} must be a number above 0")
+    if scaling.get("partial_rotary_factor", 1) != 1:
+        raise ArgumentError(f"{where}: a partial_rotary_factor is not supported")
 
 
 def _ids(option: str, given: Any, names_first: bool) -> list[tuple[str, int]]:
@@ -439,7 +513,20 @@ def _layer_types(layers: int, every: int) -> list[str]:
 
 
 def layer_changes(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn `layer_types`, a list of the kind of each block, into `global_every`. Raises ArgumentError for other patterns."""
+    """Turn `layer_types`, a list of the kind of each block, into `global_every`, `rope_parameters` into `global_theta` and
+    `rope_scaling`, and `feed_forward` into `activation` and `gated`. Raises ArgumentError for other patterns."""
+    word = values.pop("feed_forward", None)
+    if isinstance(word, str):
+        name = word.removeprefix("gated-")
+        gated = name != word
+        values = {"activation": "gelu_new" if word == "gated-gelu" else name, "gated": gated, **values}
+    rope, older = values.pop("rope_parameters", None), values.get("rope_scaling")
+    rope = older or rope  # where a file has both, `transformers` reads the older
+    if isinstance(rope, Mapping):
+        rest = {key: value for key, value in rope.items() if key != "rope_theta"}
+        values["rope_scaling"] = rest if older or rest not in ({}, {"rope_type": "default"}) else None
+        if "rope_theta" in rope:
+            values["global_theta"] = rope["rope_theta"]
     kinds, every = values.pop("layer_types", None), values.get("global_every") or 1
     if kinds is None:
         return values

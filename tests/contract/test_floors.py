@@ -19,7 +19,7 @@ FLOORS: dict[str, int] = {
     "core": 2,
     "families": 3, "metrics": 3,
     "tasks": 4,
-    "checkpoint": 5,
+    "checkpoint": 5, "generate": 5,
     "models": 6, "engine": 6,
     "train": 7,
     "pipelines": 8,

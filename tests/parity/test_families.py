@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,23 @@ OWN: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 16, "classifier_dropout": 0.31, "summary_last_dropout": 0.32},
 }
 """Family -> what a small configuration of it needs, with a different value for each dropout."""
-CASES = [(name, head) for name in OWN for head in family(name).heads]
+DECODERS: dict[str, dict[str, Any]] = {
+    "gpt2": {"pad_token_id": 0, "classifier_dropout": 0.31, "resid_pdrop": 0.32, "embd_pdrop": 0.33, "attn_pdrop": 0.34},
+    "openai-gpt": {"pad_token_id": 0, "resid_pdrop": 0.32, "embd_pdrop": 0.33, "attn_pdrop": 0.34},
+    "ctrl": {"pad_token_id": 0, "resid_pdrop": 0.32, "embd_pdrop": 0.33, "dff": 48},
+    "llama": {"pad_token_id": 0, "num_key_value_heads": 2, "attention_dropout": 0.34},
+    "mistral": {"pad_token_id": 0, "num_key_value_heads": 2, "classifier_dropout": 0.31},
+    "qwen2": {"pad_token_id": 0, "num_key_value_heads": 2},
+    "qwen3": {"pad_token_id": 0, "num_key_value_heads": 2, "head_dim": 8},
+}  # fmt: skip
+"""The same of those that write."""
+CASES = [(name, head) for name in (*OWN, *DECODERS) for head in family(name).heads]
 
 
 def their_config(name: str, **changes: Any) -> Any:
-    return transformers.AutoConfig.for_model(name, **{**SMALL, **OWN.get(name, {}), **changes})
+    return transformers.AutoConfig.for_model(
+        name, **{**SMALL, **OWN.get(name, {}), **DECODERS.get(name, {}), **changes}
+    )
 
 
 def both(name: str, head: str, folder: Path, **changes: Any) -> tuple[Any, Any]:
@@ -220,11 +233,118 @@ def test_bf16_gives_the_same_answer_whatever_rows_were_appended(name: str, tmp_p
     close(found, expected, 0.1)
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", [*OWN, *DECODERS])
 def test_defaults_are_those_of_transformers(name: str) -> None:
     theirs, ours = transformers.AutoConfig.for_model(name), AutoConfig.for_model(name)
-    for key in family(name).fields:
-        assert getattr(ours, key) == getattr(theirs, key), key
+    unsaid = {"num_key_value_heads": ours.key_heads, "head_dim": ours.head_width}  # where ours is None
+    absent = {"classifier_dropout": 0.1, "rope_theta": 10_000.0}  # theirs stand in the code, or in rope_parameters
+    for key in set(family(name).fields) - {"rope_scaling"}:  # today a part of rope_parameters
+        value = getattr(ours, key)
+        assert (unsaid.get(key) if value is None else value) == getattr(theirs, key, absent.get(key)), key
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])
+def test_rotary_positions_are_read_where_older_files_have_them(name: str, tmp_path: Path) -> None:
+    scaling = {"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 20}  # fmt: skip
+    theirs, _ = both(name, "base", tmp_path, rope_parameters={**scaling, "rope_type": "llama3", "rope_theta": 500.0})
+    raw = json.loads((tmp_path / "config.json").read_text())
+    del raw["rope_parameters"], raw["transformers_version"]
+    inputs = random_inputs(theirs.config, 1, [40, 9])
+    real = inputs["attention_mask"].bool()
+    for stretched in (scaling, {"type": "linear", "factor": 2.5}, None):
+        (tmp_path / "config.json").write_text(json.dumps({**raw, "rope_theta": 500.0, "rope_scaling": stretched}))
+        theirs, ours = type(theirs).from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)
+        close(ours(**inputs).last_hidden_state[real], theirs(**inputs).last_hidden_state[real], 1e-5)
+        ours.save_pretrained(tmp_path / "again")
+        again = type(theirs).from_pretrained(tmp_path / "again")
+        assert again.config.rope_parameters == theirs.config.rope_parameters
+        assert torch.equal(again(**inputs).last_hidden_state, theirs(**inputs).last_hidden_state)
+
+
+REFUSED = [
+    ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic' is not supported; supported: default, linear, llama3"),
+    ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "'yarn' is not supported"),
+    ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 2.0}}, "low_freq_factor=None must be a number above 0"),
+    ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor=0 must be a number above 0"),
+    ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "a partial_rotary_factor is not supported"),
+    ("llama", {"rope_parameters": {"rope_theta": None}}, "rope_theta=None must be a number above 0"),
+    ("llama", {"num_key_value_heads": 3}, "4 attention heads are not a multiple of the 3 heads of keys"),
+    ("qwen2", {"use_sliding_window": True}, "use_sliding_window=True changes the computation"),
+    ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "'sliding_attention' are not supported for qwen3"),
+    ("mistral", {"sliding_window": 0}, "sliding_window=0 must be a whole number, 1 or more"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True changes the computation"),
+    ("ctrl", {"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon=1e-05 changes the computation"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_what_would_change_the_numbers_of_a_decoder_is_refused_by_name(
+    name: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    their_config(name).save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**raw, **changes}))
+    with pytest.raises(unpad.CheckpointError) as caught:
+        AutoConfig.from_pretrained(tmp_path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_an_untied_vocabulary_is_not_taken_for_the_token_embedding(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, ours = both(name, "causal-lm", tmp_path, tie_word_embeddings=False)
+    assert torch.equal(ours.head.table.weight, theirs.lm_head.weight)
+    assert not torch.equal(ours.head.table.weight, ours.transformer.embeddings.tokens.weight)
+    capsys.readouterr()
+    base = AutoModel.from_pretrained(tmp_path)
+    assert torch.equal(base.transformer.embeddings.tokens.weight, ours.transformer.embeddings.tokens.weight)
+    assert "not used from the file: lm_head" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_old_files_of_decoders_load_without_a_word_about_copies_and_masks(name: str, tmp_path: Path) -> None:
+    theirs, ours = both(name, "causal-lm", tmp_path, tie_word_embeddings=True)
+    prefix = f"{theirs.base_model_prefix}."
+    old = {
+        key.removeprefix(prefix): value for key, value in theirs.state_dict().items()
+    }  # as the first GPT-2 was saved
+    buffers = ["layers.0.self_attn.rotary_emb.inv_freq"] if prefix == "model." else []
+    buffers = {"gpt2": ["h.0.attn.bias", "h.0.attn.masked_bias"], "openai-gpt": ["h.1.attn.bias"]}.get(name, buffers)
+    copy, kept = next(iter(family(name).copies.items()))
+    old |= {copy: old[kept.removeprefix(prefix)], **{buffer: torch.ones(4) for buffer in buffers}}
+    (tmp_path / "model.safetensors").unlink()
+    for absent in ("", copy, kept.removeprefix(prefix)):
+        torch.save({key: value for key, value in old.items() if key != absent}, tmp_path / "pytorch_model.bin")
+        again = unpad.AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert not again.load_report.new and not again.load_report.unexpected
+        assert all(torch.equal(a, b) for a, b in zip(again.parameters(), ours.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", [*DECODERS])
+def test_every_head_of_a_decoder_starts_from_its_base_whatever_head_the_file_has(name: str, tmp_path: Path) -> None:
+    for saved in family(name).heads:
+        _, ours = both(name, saved, tmp_path / saved, tie_word_embeddings=True)
+        tokens = ours.transformer.embeddings.tokens.weight
+        for head in family(name).heads:
+            again = getattr(auto, family(name).class_name(head)).from_pretrained(tmp_path / saved)
+            assert torch.equal(again.transformer.embeddings.tokens.weight, tokens)
+            assert all(new.startswith("head.") for new in again.load_report.new)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_new_decoders_are_drawn_as_in_transformers(name: str) -> None:
+    torch.manual_seed(0)
+    wide = 0.02 if name == "openai-gpt" else 0.05  # theirs draws the matrices of GPT with 0.02 whatever it is told
+    size = {"hidden_size": 64, "num_hidden_layers": 6, "initializer_range": wide, "tie_word_embeddings": False}
+    theirs = their_class(name, "causal-lm")(their_config(name, **size))
+    ours = unpad.AutoModelForCausalLM.from_config(AutoConfig.for_model(name).replace(
+        **{k: v for k, v in theirs.config.to_dict().items() if k in family(name).fields}))  # fmt: skip
+    stds = {n: p.std().item() for n, p in theirs.named_parameters()}
+    for n, p in ours.named_parameters():
+        for their_name in ours.family.rule(n, "causal-lm", ours.config)[1]:
+            assert abs(p.std().item() - stds[their_name]) < 0.15 * stds[their_name] + 1e-6, n
 
 
 def test_sinusoidal_positions_start_as_in_transformers() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import test_seq2seq_models
 import torch
 import transformers
 from hypothesis import given, settings
@@ -18,6 +19,8 @@ from unpad.engine.state import set_seed
 from unpad.families import FAMILIES, family
 
 MODERN = {"pad_token_id": 0, "tie_word_embeddings": True}
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 20}  # fmt: skip
 CONFIGS: dict[str, list[dict]] = {
     "bert": [
         {"num_labels": 3},
@@ -63,6 +66,38 @@ CONFIGS: dict[str, list[dict]] = {
         {"num_labels": 4, **MODERN, "layer_types": ["full_attention", "sliding_attention"] * 2, "num_hidden_layers": 4,
          "local_attention": 8, "hidden_activation": "relu", "local_rope_theta": 20.0, "norm_eps": 1e-4},
     ],
+    "gpt2": [
+        {"num_labels": 3, "pad_token_id": 0},
+        {"num_labels": 2, "pad_token_id": 5, "n_inner": 40, "activation_function": "relu", "scale_attn_weights": False,
+         "tie_word_embeddings": False, "layer_norm_epsilon": 1e-3, "eos_token_id": [7, 8]},
+    ],
+    "openai-gpt": [
+        {"num_labels": 3, "pad_token_id": 0},
+        {"num_labels": 2, "pad_token_id": 3, "afn": "silu", "layer_norm_epsilon": 1e-3, "tie_word_embeddings": False},
+    ],
+    "ctrl": [
+        {"num_labels": 3, "pad_token_id": 0, "dff": 48},
+        {"num_labels": 2, "pad_token_id": 2, "dff": 20, "num_attention_heads": 1, "tie_word_embeddings": False},
+    ],
+    "llama": [
+        {"num_labels": 3, "pad_token_id": 0},
+        {"num_labels": 2, "pad_token_id": 0, "num_key_value_heads": 1, "tie_word_embeddings": True, "head_dim": 6, "attention_bias": True,
+         "mlp_bias": True, "rms_norm_eps": 1e-3, "rope_parameters": LLAMA3},
+        {"num_labels": 4, "pad_token_id": 2, "num_key_value_heads": 2, "hidden_act": "gelu",
+         "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 100.0}},
+    ],
+    "mistral": [
+        {"num_labels": 3, "pad_token_id": 0, "num_key_value_heads": 2, "sliding_window": 5},
+        {"num_labels": 2, "pad_token_id": 0, "num_key_value_heads": 1, "sliding_window": None, "head_dim": 10, "tie_word_embeddings": True},
+    ],
+    "qwen2": [
+        {"num_labels": 3, "pad_token_id": 0, "num_key_value_heads": 2, "tie_word_embeddings": True},
+        {"num_labels": 2, "pad_token_id": 0, "num_key_value_heads": 4, "rope_theta": 1000.0},
+    ],
+    "qwen3": [
+        {"num_labels": 3, "pad_token_id": 0, "num_key_value_heads": 2, "head_dim": 10, "tie_word_embeddings": True},
+        {"num_labels": 2, "pad_token_id": 0, "num_key_value_heads": 1, "head_dim": 8, "attention_bias": True, "rope_theta": 1e6},
+    ],
 }  # fmt: skip
 """Family -> changes to a small configuration. A family without a row fails the suite; its heads are its own list."""
 
@@ -71,7 +106,7 @@ CASES = [(name, head, changes) for name, rows in CONFIGS.items() for changes in 
 
 
 def test_every_family_has_parity_cases() -> None:
-    assert set(FAMILIES) == set(CONFIGS)
+    assert set(FAMILIES) == {*CONFIGS, *test_seq2seq_models.CONFIGS}
 
 
 @pytest.mark.parametrize(("name", "head", "changes"), CASES, ids=lambda v: v if isinstance(v, str) else "")

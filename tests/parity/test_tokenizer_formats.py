@@ -10,6 +10,7 @@ import base64
 import importlib
 import importlib.util
 import json
+import pickle
 import random
 import shutil
 import struct
@@ -59,7 +60,9 @@ def _parser() -> Iterator[None]:
         yield
 
 
-def write_model(path: Path, pieces: list[tuple[str, float, int]], charsmap: bytes = b"", kind: int = 1) -> None:
+def write_model(
+    path: Path, pieces: list[tuple[str, float, int]], charsmap: bytes = b"", kind: int = 1, falls_back: bool = False
+) -> None:
     """Write a SentencePiece file: protobuf messages of fields, each a key and what follows it."""
 
     def number(value: int) -> bytes:
@@ -73,7 +76,8 @@ def write_model(path: Path, pieces: list[tuple[str, float, int]], charsmap: byte
         field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + number(type_))
         for text, score, type_ in pieces
     ]
-    parts.append(field(2, b"\x18" + number(kind) + number(40 << 3) + number(unknown)))
+    spec = (3, kind), (40, unknown), (35, int(falls_back))
+    parts.append(field(2, b"".join(number(key << 3) + number(value) for key, value in spec)))
     parts.append(field(3, field(1, b"nmt_nfkc") + field(2, charsmap)))
     path.write_bytes(b"".join(parts))
 
@@ -94,7 +98,8 @@ def folders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     bpe = ("vocab.json", "merges.txt")
 
     def make(name: str, cls: str, **files: Path) -> str:
-        return folder_of(made / name, cls, {"model_max_length": 512}, **files)
+        ends = {"add_bos_token": True} if cls == "LlamaTokenizer" else {}  # its published files say so
+        return folder_of(made / name, cls, {"model_max_length": 512, **ends}, **files)
 
     def parts(vocabulary: str) -> dict[str, Path]:
         return {file.replace(".", "__"): source / vocabulary / file for file in bpe}
@@ -102,6 +107,7 @@ def folders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     found = {name: str(source / name) for name in ("roberta-base", "barthez", "t5-small", "gpt2", "openai-gpt", "xlnet-base-cased")}  # fmt: skip
     found["roberta files"] = make("roberta", "RobertaTokenizer", **parts("roberta-base"))
     found["gpt2 files"] = make("gpt2", "GPT2Tokenizer", **parts("gpt2"))
+    found["qwen2"] = make("qwen2", "Qwen2Tokenizer", **parts("gpt2"))
     found["t5 model"] = make("t5", "T5Tokenizer", spiece__model=source / "t5-small" / "spiece.model")
     found["modernbert"] = str(made / "modernbert")
     gpt2 = json.loads((source / "gpt2" / "tokenizer.json").read_text())
@@ -124,7 +130,10 @@ def folders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     # The families without a published vocabulary here: the pieces of T5, in their layouts.
     t5 = _sentencepiece.read(source / "t5-small" / "spiece.model")
     words = [tuple(piece) for piece in t5.pieces[3:]]
+    fairseq = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), *words]
     layouts: dict[str, tuple[str, str, list[Any]]] = {
+        "mbart": ("MBartTokenizer", "sentencepiece.bpe.model", fairseq),
+        "mbart50": ("MBart50Tokenizer", "sentencepiece.bpe.model", fairseq),
         "xlm-roberta": ("XLMRobertaTokenizer", "sentencepiece.bpe.model", [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), *words]),
         "albert": ("AlbertTokenizer", "spiece.model", [("<pad>", 0.0, 3), ("<unk>", 0.0, 2), ("[CLS]", 0.0, 3), ("[SEP]", 0.0, 3), ("[MASK]", 0.0, 3), ("(", 0.0, 4), *words]),
         "deberta-v3": ("DebertaV2Tokenizer", "spm.model", [("[PAD]", 0.0, 3), ("[CLS]", 0.0, 3), ("[SEP]", 0.0, 3), ("[UNK]", 0.0, 2), *words]),
@@ -133,19 +142,27 @@ def folders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         seen = {piece[0] for piece in pieces[:6] if piece[2] != 1}
         pieces = [p for p in pieces if p[2] != 1 or p[0] not in seen]
         (made / name).mkdir()
-        write_model(made / name / file, pieces, t5.charsmap)
+        # The reference reads mBART's normalization from the file, then leaves it out: here the file has none.
+        write_model(made / name / file, pieces, b"" if name == "mbart" else t5.charsmap)
         found[name] = make(name, cls)
+    barthez = _sentencepiece.read(source / "barthez" / "sentencepiece.bpe.model")
+    bytes_ = [(f"<0x{i:02X}>", 0.0, 6) for i in range(256)]
+    merged = [(piece.text, -float(i), 1) for i, piece in enumerate(barthez.pieces) if piece.type == 1]
+    (made / "llama").mkdir()
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), *bytes_, *merged]
+    write_model(made / "llama" / "tokenizer.model", pieces, kind=2, falls_back=True)
+    found["llama"] = make("llama", "LlamaTokenizer")
     return found
 
 
 VOCABULARIES = (
     "roberta-base", "roberta files", "gpt2", "gpt2 files", "openai-gpt", "barthez", "t5-small", "t5 model",
-    "xlnet-base-cased", "xlm-roberta", "albert", "deberta-v3", "modernbert",
+    "xlnet-base-cased", "xlm-roberta", "albert", "deberta-v3", "modernbert", "qwen2", "llama", "mbart",
 )  # fmt: skip
 
 
-REAL = ("roberta-base", "roberta files", "barthez", "xlnet-base-cased")
-"""Published vocabularies of encoders (those of BERT are in test_tokenizer.py): compared on every text, the others on a quarter."""
+REAL = ("roberta-base", "roberta files", "barthez", "xlnet-base-cased", "gpt2", "openai-gpt", "t5-small")
+"""Published vocabularies (those of BERT are in test_tokenizer.py): compared on every text, the others on a quarter."""
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +226,7 @@ def test_real_texts_give_what_the_reference_gives(
         assert_equal_calls(pair, texts[kind], **EVERYTHING)
     first, second = map(list, zip(*texts["pairs"], strict=True))
     assert_equal_calls(pair, first, second, **EVERYTHING)
-    bytes_ = name.startswith(("roberta", "gpt2", "modernbert"))
+    bytes_ = name.startswith(("roberta", "gpt2", "modernbert", "qwen2"))
     if name != "modernbert":  # the reference ignores the option of a class that it does not know
         pair = both(name, add_prefix_space=True) if bytes_ else pair
         assert_equal_calls(pair, texts["words"], is_split_into_words=True, **EVERYTHING)
@@ -307,6 +324,8 @@ SAVED = (
     "albert",
     "deberta-v3",
     "modernbert",
+    "qwen2",
+    "llama",
 )
 
 
@@ -339,6 +358,82 @@ def test_a_sentencepiece_file_holds_the_published_tokenizer(real_data: Path, tmp
         assert made["post_processor"] == published["post_processor"]
         flags = ("id", "content", "lstrip", "rstrip", "normalized", "special")
         assert [[t[f] for f in flags] for t in made["added_tokens"]] == [[t[f] for f in flags] for t in published["added_tokens"]]  # fmt: skip
+
+
+def test_ctrl_gives_what_the_reference_gives(
+    real_data: Path, texts: dict[str, list[Any]], tmp_path: Path
+) -> None:  # fmt: skip
+    folder = real_data / "tokenizers" / "ctrl"  # its reference is a slow tokenizer, which has no offsets
+    ours, theirs = AutoTokenizer.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    rows = [
+        *texts["imdb"],
+        *texts["code"],
+        *(text for pair in texts["pairs"] for text in pair),
+        *HARD,
+        "a\n\nb\x1cc \xa0d",
+    ]
+    assert len(rows) >= 2000
+    want = theirs(rows)
+    assert dict(ours(rows)) == dict(want)
+    for options in ({}, {"skip_special_tokens": True}, {"clean_up_tokenization_spaces": True}):
+        assert ours.batch_decode(want["input_ids"][::5], **options) == theirs.batch_decode(
+            want["input_ids"][::5], **options
+        )
+    assert [ours.convert_ids_to_tokens(row) for row in want["input_ids"][:200]] == [
+        theirs.convert_ids_to_tokens(row) for row in want["input_ids"][:200]
+    ]
+    assert ours.tokenize("Transformers everywhere") == theirs.tokenize("Transformers everywhere")
+    assert ours.get_vocab() == theirs.get_vocab()
+    assert ours.special_tokens_map == theirs.special_tokens_map
+    text = "Some words go on."
+    spans = ours(text, return_offsets_mapping=True)["offset_mapping"]
+    assert "".join(text[a:b] for a, b in spans) == text.replace(" ", "")
+    for tokenizer in (ours, theirs):
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+        assert tokenizer(["a b", "c"], padding=True)["input_ids"][1][1] == len(tokenizer) - 1 == 246534
+    ours.save_pretrained(tmp_path)
+    for back in (AutoTokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)):
+        assert dict(back(rows[:50], padding=True)) == dict(ours(rows[:50], padding=True))
+
+
+@pytest.mark.parametrize("name", ["mbart", "mbart50"])
+def test_language_codes_stand_where_the_reference_puts_them(
+    name: str, folders: dict[str, str], texts: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    languages = {"src_lang": "fr_XX", "tgt_lang": "ro_RO"}
+    ours, theirs = (a.from_pretrained(folders[name], **languages) for a in (AutoTokenizer, transformers.AutoTokenizer))
+    rows = [" ".join(text.split()) for text in texts["imdb"]]
+    # Of mBART-50 the reference keeps white space that SentencePiece strips, so these texts have single spaces.
+    options = {"padding": True, "truncation": True, "max_length": 50}
+    assert dict(ours(rows, text_target=rows[::-1], **options)) == dict(theirs(rows, text_target=rows[::-1], **options))
+    assert ours.lang_code_to_id == theirs.lang_code_to_id
+    for tokenizer in (ours, theirs):
+        tokenizer.src_lang = "de_DE"
+    ours.save_pretrained(tmp_path)
+    want = theirs(rows[:5], text_target=rows[5:10])
+    assert theirs.convert_tokens_to_ids("de_DE") in want["input_ids"][0]
+    assert theirs.convert_tokens_to_ids("ro_RO") in want["labels"][0]
+    for tokenizer in (ours, pickle.loads(pickle.dumps(ours)), AutoTokenizer.from_pretrained(tmp_path)):
+        assert dict(tokenizer(rows[:5], text_target=rows[5:10])) == dict(want)
+        with tokenizer.as_target_tokenizer():
+            assert tokenizer(rows[5:10])["input_ids"] == want["labels"]
+        texts_back = [t.batch_decode(want["labels"], skip_special_tokens=True) for t in (tokenizer, theirs)]
+        assert texts_back[0] == texts_back[1]
+    with pytest.raises(ArgumentError, match=r"tgt_lang='de_De'.*did you mean 'de_DE'"):
+        ours.tgt_lang = "de_De"
+    with pytest.raises(ArgumentError, match="src_lang='klingon'"):
+        AutoTokenizer.from_pretrained(folders[name], src_lang="klingon")
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt2 files"])
+def test_texts_begin_and_end_with_the_special_tokens_asked_for(name: str, folders: dict[str, str]) -> None:
+    for bos in (False, True):
+        options = {"add_bos_token": bos, "add_eos_token": True}
+        both = [a.from_pretrained(folders[name], **options) for a in (AutoTokenizer, transformers.AutoTokenizer)]
+        assert_equal_calls((both[0], both[1]), HARD, HARD[::-1], **EVERYTHING)
+        ids = both[0]("A text")["input_ids"]
+        assert ids[-1] == both[0].eos_token_id
+        assert (ids[0] == both[0].bos_token_id) == bos
 
 
 def test_a_mask_takes_its_space_whichever_files_a_folder_has(folders: dict[str, str]) -> None:
@@ -419,7 +514,10 @@ def test_a_new_vocabulary_is_the_one_that_the_reference_trains(
 
 
 def test_every_class_is_compared_with_the_reference() -> None:
-    wordpiece = {"BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer"}  # in test_tokenizer.py
+    wordpiece = {"BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer"}
     assert FAMILIES["BartTokenizer"] is FAMILIES["RobertaTokenizer"]
-    others = ("Bart", "Roberta", "GPT2", "OpenAIGPT", "Barthez", "T5", "XLNet", "XLMRoberta", "Albert", "DebertaV2")
-    assert set(FAMILIES) == wordpiece | {f"{name}Tokenizer" for name in others}
+    assert FAMILIES["MT5Tokenizer"] is FAMILIES["T5Tokenizer"]
+    decoders = ("CTRL", "Llama", "Qwen2", "MBart", "MBart50", "MT5", "GPT2", "OpenAIGPT", "T5")
+    others = ("Bart", "Roberta", "Barthez", "XLNet", "XLMRoberta", "Albert", "DebertaV2", *decoders)
+    in_another_file = wordpiece | {"MarianTokenizer"}
+    assert set(FAMILIES) == in_another_file | {f"{name}Tokenizer" for name in others}

@@ -27,6 +27,10 @@ def padded(batch: PackedBatch) -> dict[str, torch.Tensor]:
     types = torch.zeros_like(batch.input_ids) if batch.token_type_ids is None else batch.token_type_ids
     tokens = {"input_ids": batch.input_ids, "token_type_ids": types, "attention_mask": torch.ones_like(types)}
     out = {name: batch.pad(values) for name, values in tokens.items()}
+    if batch.target is not None:
+        del out["token_type_ids"]
+        assert batch.target.labels is not None
+        return out | {"labels": batch.target.pad(batch.target.labels, fill=-100)}
     labels = batch.labels
     assert labels is not None
     if batch.choices > 1:
@@ -42,23 +46,25 @@ def padded(batch: PackedBatch) -> dict[str, torch.Tensor]:
 
 def both_losses(
     auto_class: str, model: str, data: Dataset, folder: Path, *, tokenizer: Any = None, collator: Any = None,
-    their_collator: Callable[[list[Any]], Any] | None = None, steps: int = STEPS, accumulation: int = 1, layers: int = 2, **options: Any,
+    their_collator: Callable[[list[Any]], Any] | None = None, steps: int = STEPS, accumulation: int = 1, layers: int = 2,
+    settings: dict[str, Any] | None = None, **options: Any,
 ) -> tuple[list[float], list[float]]:  # fmt: skip
     """(our losses, theirs) of `steps` optimizer steps on `data`, our tokenized features, with an evaluation after every epoch of ours.
 
     `auto_class` ("AutoModelForTokenClassification") has the same name on both sides. `model` is a folder of a BERT, of which `layers` are
-    taken; `options` (num_labels=, ...) go to `from_pretrained`. `collator` is ours. `their_collator` makes their batches of the
+    taken, or of any calm model with `layers=0`; `options` (num_labels=, ...) go to `from_pretrained`, `settings` to both arguments. `collator` is ours. `their_collator` makes their batches of the
     features themselves; without it they are ours, padded. Theirs takes the global batch whole: accumulating, it
     does not divide the loss of a model that accepts loss keywords. Question answering: their softmax over positions includes
     padding, ours does not, so the losses are equal only for rows of equal length.
     """
     shared: dict[str, Any] = {
         "max_steps": steps, "learning_rate": 5e-5, "weight_decay": 0.01, "warmup_steps": 5, "save_strategy": "no", "disable_tqdm": True,
-        "use_cpu": True, "seed": 3,
+        "use_cpu": True, "seed": 3, **(settings or {}),
     }  # fmt: skip
     torch.manual_seed(0)
     ours_class, start = getattr(unpad, auto_class), folder / "start"
-    ours_class.from_pretrained(model, num_hidden_layers=layers, **CALM, **options).save_pretrained(start)
+    shape = {"num_hidden_layers": layers, **CALM} if layers else {}
+    ours_class.from_pretrained(model, **shape, **options).save_pretrained(start)
 
     losses: list[float] = []
 
@@ -79,7 +85,10 @@ def both_losses(
         rows = np.concatenate(feed.rows_of(step))
         if their_collator is not None:
             return their_collator([data[int(row)] for row in rows])
-        return padded(feed._make(rows, feed.place(step)[0]).batch)
+        found = padded(feed._make(rows, feed.place(step)[0]).batch)
+        if auto_class == "AutoModelForCausalLM":
+            del found["token_type_ids"]  # a GPT-2 takes them for words
+        return found
 
     batches = [batch(step) for step in range(steps)]
     ours.train()
@@ -95,10 +104,13 @@ def both_losses(
         def get_train_dataloader(self) -> Any:
             return torch.utils.data.DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
+    theirs = getattr(transformers, auto_class).from_pretrained(start)
+    if (
+        getattr(theirs, "loss_type", "") is None
+    ):  # of a GPT-2 they count the first labels of rows, too, which nothing asks for
+        theirs.loss_type = "ForCausalLM"
     Theirs(
-        getattr(transformers, auto_class).from_pretrained(start),
-        transformers.TrainingArguments(str(folder / "theirs"), report_to=[], **shared),
-        train_dataset=data,
+        theirs, transformers.TrainingArguments(str(folder / "theirs"), report_to=[], **shared), train_dataset=data
     ).train()
     return losses, expected
 

@@ -27,8 +27,11 @@ SMALL = [
     "--draw_curves",
     "false",
 ]
-LOCAL = {"nyu-mll/glue/mrpc": "mrpc"}
+LOCAL = {"nyu-mll/glue/mrpc": "mrpc", "bentrevett/multi30k": "multi30k", "aeslc": "aeslc"}
 """Data on the Hub -> the folder with the same data beside the project."""
+OTHER = {"aeslc": ["--text_column", "body", "--label_column", "subject"]}
+"""Columns that are called otherwise there."""
+WRITTEN = ("translation", "summarization")
 
 
 def data_here(recipe: dict[str, str]) -> list[str]:
@@ -36,7 +39,10 @@ def data_here(recipe: dict[str, str]) -> list[str]:
     if recipe["data"].startswith("helpdesk") or (ROOT / recipe["data"]).exists():
         return []
     folder = ROOT.parent / "shared" / "data" / LOCAL["/".join(filter(None, [recipe["data"], recipe.get("data_name")]))]
-    return ["--data", str(folder) if folder.is_dir() else "helpdesk/pairs", "--data_name", "null"]
+    if folder.is_dir():
+        return ["--data", str(folder), "--data_name", "null", *OTHER.get(recipe["data"], ())]
+    columns = ["--text_column", "sentence1", "--label_column", "sentence2"] if recipe["task"] in WRITTEN else []
+    return ["--data", "helpdesk/pairs", "--data_name", "null", *columns]
 
 
 def test_there_are_recipes() -> None:
@@ -47,14 +53,26 @@ def test_there_are_recipes() -> None:
 def test_a_recipe_trains(file: Path, tmp_path: Path, minilm: str, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
     out = tmp_path / "run"
-    assert main(["train", "--config", str(file), "--output_dir", str(out), *SMALL, *data_here(recipe)]) == 0, (
+    small = SMALL if recipe["task"] not in WRITTEN else [*SMALL, "--max_source_length", "32", "--max_new_tokens", "4"]
+    assert main(["train", "--config", str(file), "--output_dir", str(out), *small, *data_here(recipe)]) == 0, (
         capsys.readouterr().err
     )
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert max(r["step"] for r in records) == 2
-    assert any("eval_accuracy" in r for r in records)
+    figure = {"translation": "bleu", "summarization": "rougeLsum", "text-generation": "perplexity"}
+    assert any(f"eval_{figure.get(recipe['task'], 'accuracy')}" in r for r in records)
     kept = read_config(out)
-    replaced = {"train_split", "eval_split", "max_length", "max_steps", "data", "data_name"}
+    replaced = {
+        "train_split",
+        "eval_split",
+        "max_length",
+        "max_steps",
+        "data",
+        "data_name",
+        "text_column",
+        "label_column",
+    }
+    replaced |= {"max_source_length", "max_new_tokens"}
     assert {k: v for k, v in recipe.items() if k not in replaced} == {k: kept[k] for k in recipe if k not in replaced}
 
 

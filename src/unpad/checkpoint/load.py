@@ -79,25 +79,30 @@ def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize
     """
     import torch
 
+    config: ModelConfig = model.config  # type: ignore[assignment]
     with ExitStack() as files:
         found = {kind.normal_name(name): get for name, get in _tensors(folder, files)}
         found = {name: get for name, get in found.items() if not kind.is_dropped(name)}
-        for copy, name in kind.copies.items():
-            if copy in found:
-                get = found.pop(copy)
-                if name.removeprefix(kind.base_prefix) not in found:
-                    found.setdefault(name, get)
-        bare = {name.removeprefix(kind.base_prefix): name for name in found}
+        bare = {kind.bare(name): name for name in found}
+        for copy, name in kind.copies_of(config.tied).items():
+            there = bare.pop(kind.bare(copy), None)
+            if there is not None:
+                get = found.pop(there)
+                if kind.bare(name) not in bare:
+                    found[name], bare[kind.bare(name)] = get, name
         used: set[str] = set()
         new: list[str] = []
         misshapen: list[str] = []
         loaded = 0
         with torch.no_grad():
             for ours, parameter in model.named_parameters():
-                rule, theirs = kind.rule(ours, head)
-                names = [bare.get(name.removeprefix(kind.base_prefix)) for name in theirs]
+                rule, theirs = kind.rule(ours, head, config)
+                names = [bare.get(kind.bare(name)) for name in theirs]
                 if None in names:
-                    new.append(ours)
+                    if ours == "head.bias" and config.fixed_vocabulary_bias:
+                        parameter.zero_()  # what a file leaves out that nothing trains
+                    else:
+                        new.append(ours)
                     continue
                 used.update(n for n in names if n)
                 try:
@@ -118,6 +123,21 @@ def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize
         report = LoadReport(loaded, tuple(new), unexpected, tuple(misshapen))
     _refuse(report, folder, kind, resize_head)
     return report
+
+
+def has_own_table(folder: Path, kind: Family) -> bool:
+    """Whether the files hold a table that reads out the vocabulary and differs from the token embedding. They are right where
+    config.json says that it is tied: `transformers` 5 writes so for every T5."""
+    import torch
+
+    with ExitStack() as files:
+        found = {kind.bare(name): get for name, get in _tensors(folder, files)}
+        for copy in set(kind.copies) - set(kind.copies_of(tied=False)):
+            pair = [found.get(kind.bare(name)) for name in (copy, kind.copies[copy])]
+            if None not in pair:
+                table, tokens = (get() for get in pair if get)
+                return table.shape != tokens.shape or not torch.equal(table, tokens)
+    return False
 
 
 def _refuse(report: LoadReport, folder: Path, kind: Family, resize_head: bool) -> None:

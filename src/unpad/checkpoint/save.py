@@ -30,7 +30,7 @@ def to_theirs(model: nn.Module, config: ModelConfig, kind: Family, head: str) ->
             layer.write_back()
     out: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
-        rule, names = kind.rule(ours, head)
+        rule, names = kind.rule(ours, head, config)
         out.update(zip(names, rule.write(parameter.detach(), config), strict=True))
     return out
 

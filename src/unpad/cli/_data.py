@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +124,78 @@ def tokenizer_for(task: Any, model: str) -> Any:
     return AutoTokenizer.from_pretrained(model, add_prefix_space=True) if spaced else found
 
 
+def new_model(folder: Path, options: dict[str, Any], rows: Any, columns: Any) -> str:
+    """The folder `new` below that of the run with the tokenizer, trained on the texts of `rows`, and the configuration of a model from
+    scratch. A run that is resumed has made them: where pieces of words tie, another training may choose otherwise."""
+    from unpad.checkpoint.files import writing_to
+    from unpad.models.scratch import new_config, new_tokenizer
+
+    place, kind = folder / "new", options["new_model"]
+    if options["resume"] and (place / "config.json").is_file():
+        return str(place)
+    values = _values(options["new_config"] or "")
+    new_config(kind, None, **values)  # slips are told before the tokenizer is trained
+    languages = {options["source_lang"], options["target_lang"]} - {None}
+    tokenizer = new_tokenizer(kind, _texts(rows, columns, languages), options["vocab_size"] or 8000)
+    config = new_config(kind, tokenizer, **values)
+    say(f"a new {kind} model with {len(tokenizer)} tokens; its configuration and tokenizer are in {place}")
+    with writing_to(place):
+        tokenizer.save_pretrained(place)
+        config.save_pretrained(place)
+    return str(place)
+
+
+def _values(text: str) -> dict[str, Any]:
+    """The values of "n_layer=6,tie_word_embeddings=true"."""
+    import yaml
+
+    parts = [part.partition("=") for part in text.split(",") if part.strip()]
+    if wrong := [name for name, equals, _ in parts if not equals]:
+        raise ArgumentError(f"new_config: {wrong[0].strip()!r} is not KEY=VALUE; write such as n_layer=6,n_embd=384")
+    return {name.strip(): yaml.safe_load(value) for name, _, value in parts}
+
+
+def _texts(rows: Any, columns: Any, languages: set[str]) -> Iterator[str]:
+    """The texts of the columns; of dictionaries by language those of `languages` (all where none is given)."""
+    for name in dict.fromkeys(columns.used):
+        for value in rows[name]:
+            parts = (
+                {k: v for k, v in value.items() if not languages or k in languages}
+                if isinstance(value, dict)
+                else {name: value}
+            )
+            yield from (text for text in parts.values() if isinstance(text, str))
+
+
+def set_writing(model: Any, task: Any, options: dict[str, Any]) -> None:
+    """Put `num_beams` and `max_new_tokens` into the model's settings of generation."""
+    from unpad.generate.settings import settle
+
+    given = {name: options[name] for name in ("num_beams", "max_new_tokens") if options[name] is not None}
+    if given and not task.generates:
+        raise ArgumentError(f"{next(iter(given))} is no option of {task.name}, whose models write no texts")
+    if given:
+        settle(model.generation_config, model.config, None, given)  # refuses what cannot be
+    if "max_new_tokens" in given:
+        model.generation_config.max_length = None
+    for name, value in given.items():
+        setattr(model.generation_config, name, value)
+
+
+def asking(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a pipeline by which texts are read as in the run with these options."""
+    names = {
+        "prefix": "prefix",
+        "src_lang": "source_lang",
+        "tgt_lang": "target_lang",
+        "max_source_length": "max_source_length",
+    }
+    found = {name: options.get(of) for name, of in names.items()}
+    if found["max_source_length"] is None:
+        found["max_source_length"] = options.get("max_length")
+    return {name: value for name, value in found.items() if name in task.options and value is not None}
+
+
 @contextmanager
 def naming(data: str, splits: Splits | None = None) -> Iterator[None]:
     """Mistakes in the data get its name, and advice about options in the words of a command line ("--text_column", not "text=").
@@ -132,7 +204,8 @@ def naming(data: str, splits: Splits | None = None) -> Iterator[None]:
         yield
     except DataError as error:
         text = re.sub(r"\b(text|text_pair|label)=", r"--\1_column", str(error))
-        text = text.replace("bad_answers='drop'", "--bad_answers drop")
+        text = re.sub(r"\b(bad_answers|empty_targets)='drop'", r"--\1 drop", text)
+        text = re.sub(r"\b(source_lang|target_lang)=", r"--\1", text)
         if splits is not None and splits.kept is not None:
             rows = {"train": splits.kept, "validation": splits.held}
             text = re.sub(

@@ -49,8 +49,8 @@ def spark(out: Any, history: Sequence[Mapping[str, Any]]) -> None:
         out.print(f"loss         {values[0]:.4f} {sparkline(values, 50)} {values[-1]:.4f}", markup=False)
 
 
-def write_examples(out: Any, examples: Sequence[Any]) -> None:
-    """Each `unpad.tasks.Example`: its texts, the answer, and the truth where the data tell it."""
+def write_examples(out: Any, examples: Sequence[Any], judged: bool = True) -> None:
+    """Each `unpad.tasks.Example`: its texts, the answer, and the truth where the data tell it; `judged`: an answer is right or wrong."""
     if not examples:
         return
     out.print()
@@ -59,7 +59,7 @@ def write_examples(out: Any, examples: Sequence[Any]) -> None:
         for place, text in enumerate(example.texts):
             out.print(f"  {' ' if place else '-'} {_short(text)}", markup=False)
         right = example.truth in (None, example.answer) if example.right is None else example.right
-        out.print("    [green]ok[/]    " if right else "    [red]wrong[/] ", end="")
+        out.print("    " if not judged else "    [green]ok[/]    " if right else "    [red]wrong[/] ", end="")
         truth = "" if example.truth is None else f"   truth: {_short(example.truth)}"
         out.print(f"answer: {_short(example.answer)}{truth}", markup=False)
 

@@ -39,6 +39,10 @@ class EvaluateOptions:
     """Column of the labels; null: that of the run, or found by name."""
     max_length: int | None = None
     """Longest input in tokens; null: that of the run, or what the model can hold."""
+    num_beams: int | None = None
+    """Hypotheses that beam search follows, where texts are written; null: the model's own, or 1."""
+    max_new_tokens: int | None = None
+    """Tokens that are written at most; null: the model's own."""
     eval_max_tokens: int = 8192
     """Token budget of a batch."""
     precision: str = "auto"
@@ -86,7 +90,7 @@ def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any
 def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     import tempfile
 
-    from unpad.cli._data import longest_input, naming, tokenizer_for
+    from unpad.cli._data import longest_input, naming, set_writing, tokenizer_for
     from unpad.cli._report import shown_metrics
     from unpad.models import auto
     from unpad.train.arguments import TrainingArguments
@@ -99,14 +103,16 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
 
     raw = DatasetDict({"test": split})
     model = getattr(auto, task.auto_class).from_pretrained(options["model"])
+    set_writing(model, task, options)
     tokenizer = tokenizer_for(task, options["model"])
     asked = kept.get("max_length") if options["max_length"] is None else options["max_length"]
     longest = longest_input(asked, options["model"], model.config, tokenizer)
     with naming(options["data"] or kept["data"]):
         columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
         settings = {name: kept[name] for name in task.settings if kept.get(name) is not None}
+        more: dict[str, Any] = {"config": model.config} if task.generates else {}
         prepared = task.prepare(
-            raw, tokenizer, columns, max_length=longest, label_names=_names(model.config), **settings
+            raw, tokenizer, columns, max_length=longest, label_names=_names(model.config), **settings, **more
         )
         if task.classes and prepared.num_labels is None:
             raise DataError(

@@ -1,6 +1,7 @@
 """`unpad predict --model RUN`: answers for a text, lines of standard input, or a file; one JSON object per line.
 
-The first answers come while later lines are still being read. With `--output` the file appears when it is whole.
+Texts that a model writes stand alone on standard output, and as JSON in a file. The first answers come while later lines are
+still being read. With `--output` the file appears when it is whole.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, TextIO
 from unpad.cli._options import Command, options_of
 from unpad.errors import ArgumentError, DataError, listing
 
+WRITING = ("max_new_tokens", "num_beams", "do_sample", "temperature", "top_k", "top_p", "seed")
+"""Options of models that write."""
 _TOGETHER = 256
 """Lines of standard input that are answered together, when they are there."""
 
@@ -46,13 +49,25 @@ class PredictOptions:
     """Longest input in tokens; null: that of the run, or what the model can hold."""
     output: str | None = None
     """File for the answers, as JSON lines; null: standard output."""
-    top_k: int = 1
-    """Number of labels, words or spans per answer, best first; 0: all labels."""
+    top_k: int | None = None
+    """Number of labels, words or spans per answer, best first (0: all labels; null: 1); in sampling, the likeliest tokens to draw from."""
+    max_new_tokens: int | None = None
+    """Tokens that are written at most; null: the model's own."""
+    num_beams: int | None = None
+    """Hypotheses that beam search follows; null: the model's own, or 1."""
+    do_sample: bool = False
+    """Draw tokens by their probability instead of taking the likeliest."""
+    temperature: float | None = None
+    """Divides the logits in sampling; null: 1."""
+    top_p: float | None = None
+    """Draw from the fewest tokens whose probabilities sum to this; null: 1."""
+    seed: int | None = None
+    """Of sampling; the same seed gives the same texts."""
 
 
 def command() -> Command:
     """The command line."""
-    about = "Let a model answer for texts. Prints one JSON object per text: the text, its label and score (with top_k, a list of them)."
+    about = "Let a model answer for texts. Prints what it writes, or one JSON object per text: label and score (with top_k, a list of them)."
     return Command("predict", about, {"options": options_of(PredictOptions)})
 
 
@@ -65,66 +80,90 @@ def run(argv: Sequence[str]) -> int:
         options["text"] = "null"  # the word, not the absence of one
     if (options["text"] is None) == (options["data"] is None):
         raise ArgumentError('unpad predict: give either --text "..." (or --text - for standard input) or --data FILE')
-    if options["top_k"] < 0:
+    if (options["top_k"] or 0) < 0:
         raise ArgumentError(f"unpad predict: top_k={options['top_k']} must be 1 or more, or 0 for all labels")
     from unpad.cli._run import read_config
 
     kept = read_config(options["model"])
+    from unpad.cli._data import asking
     from unpad.pipelines import pipeline
+    from unpad.tasks import task as find_task
 
     if options["text_pair"] is not None and options["text"] in (None, "-"):
         raise ArgumentError(
             "unpad predict: --text_pair goes with --text; name a column of --data with --text_pair_column"
         )
     longest = kept.get("max_length") if options["max_length"] is None else options["max_length"]
-    pipe = pipeline(options["task"] or kept.get("task"), model=options["model"], max_length=longest)
-    _refuse_unread(options, pipe.task)
+    pipe = pipeline(options["task"] or kept.get("task"), model=options["model"])
+    task = find_task(pipe.task)
+    _refuse_unread(options, task)
+    asked = {"max_length": longest}
+    if task.generates:
+        asked = {**asking(task, {**kept, **asked}), **_given(options)}
+    elif "top_k" in task.options:
+        asked["top_k"] = {None: 1, 0: None}.get(options["top_k"], options["top_k"])
     if options["text"] not in (None, "-"):
         batches: Iterable[list[dict[str, str]]] = [[_row(options["text"], options["text_pair"])]]
     elif options["text"] == "-":
         batches = _lines(sys.stdin, pairs=kept.get("text_pair_column") is not None)
     else:
         batches = _rows(options, kept, pipe.task)
-    top_k = None if options["top_k"] == 0 else options["top_k"]
-    answers = _answers(pipe, batches, top_k)
+    answers = _answers(pipe, task, batches, asked)
     if options["output"] is None:
         for line in answers:
-            sys.stdout.write(line + "\n")
+            for text in _written(json.loads(line)) if task.generates else [line]:
+                sys.stdout.write(text + "\n")
             sys.stdout.flush()
         return 0
     return _write(Path(options["output"]), answers)
 
 
-def _refuse_unread(options: dict[str, Any], name: str) -> None:
+def _refuse_unread(options: dict[str, Any], task: Any) -> None:
     """Raise ArgumentError for options that the task would not look at."""
-    from unpad.tasks import task as find_task
-
-    task = find_task(name)
+    name = task.name
+    if not task.generates and (given := [n for n in _given(options) if n != "top_k"]):
+        raise ArgumentError(
+            f"unpad predict: {given[0]} is no option of {name}, whose models write no texts; leave it out"
+        )
     if "candidate_labels" in task.options:
         raise ArgumentError(
             f"unpad predict: {name} is for Python, where the labels are given: unpad.pipeline({name!r}, model=...)"
         )
     if options["text_pair"] is not None and not task.pairs:
         raise ArgumentError(f"unpad predict: {name} reads one text, no pairs; leave --text_pair out")
-    if options["top_k"] != 1 and "top_k" not in task.options:
+    if options["top_k"] not in (None, 1) and "top_k" not in task.options and not task.generates:
         raise ArgumentError(f"unpad predict: top_k={options['top_k']} is no option of {name}; leave it out")
-    if options["top_k"] == 0 and task.head not in ("sequence-classification", "multiple-choice"):
+    if options["top_k"] == 0 and task.head not in ("sequence-classification", "multiple-choice") and not task.generates:
         raise ArgumentError(f"unpad predict: top_k=0, all of them, is not possible for {name}; give a number from 1")
 
 
-def _answers(pipe: Any, batches: Iterable[list[dict[str, str]]], top_k: int | None) -> Iterator[str]:
-    """One JSON line per row."""
-    from unpad.tasks import Columns
-    from unpad.tasks import task as find_task
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of models that write, as far as they are given."""
+    return {name: options[name] for name in WRITING if options[name] is not None and options[name] is not False}
 
-    task = find_task(pipe.task)
+
+def _written(row: dict[str, Any]) -> list[str]:
+    """The texts in a row of `_answers`."""
+    answers = row.get("answers", [row])
+    return [value for answer in answers for key, value in answer.items() if key.endswith("_text")]
+
+
+def _answers(
+    pipe: Any, task: Any, batches: Iterable[list[dict[str, str]]], options: Mapping[str, Any]
+) -> Iterator[str]:
+    """One JSON line per row. With a seed all rows draw their own numbers, whatever batch they come in."""
+    from unpad.tasks import Columns
+
+    top_k, done = options.get("top_k"), 0
     for rows in batches:
+        asked_now = {**options, "seed": options["seed"] + done} if "seed" in options else options
+        done += len(rows)
         pair = "text_pair" if "text_pair" in rows[0] else None
         more = tuple(name for name in rows[0] if name not in ("text", "text_pair"))
         asked = [task.row_input(row, Columns("text", pair, more=more)) for row in rows]
-        found = pipe(asked, **task.readable, **({"top_k": top_k} if "top_k" in task.options else {}))
+        found = pipe(asked, **task.readable, **asked_now)
         for row, answer in zip(rows, found, strict=True):
-            if isinstance(answer, list) and len(answer) == top_k == 1 and "top_k" in task.options:
+            if isinstance(answer, list) and len(answer) == 1 and (task.generates or top_k == 1):
                 answer = answer[0]
             shown = {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
             yield json.dumps({**row, **shown}, ensure_ascii=False)
@@ -138,7 +177,9 @@ def _plain(answer: Any) -> Any:
     return {key: round(float(value), 6) if key == "score" else value for key, value in answer.items()}
 
 
-def _row(text: Any, pair: Any = None, words: bool = False) -> dict[str, Any]:
+def _row(text: Any, pair: Any = None, words: bool = False, language: str | None = None) -> dict[str, Any]:
+    if isinstance(text, dict) and language in text:  # texts by language
+        text = text[language]
     if words and isinstance(text, list):
         return {"text": text}
     for value in (text, pair):
@@ -207,16 +248,18 @@ def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[
     there = DatasetDict({"test": rows})
     with naming(options["data"]):
         more = find_task(task).columns(there, chosen["text"], chosen["text_pair"], labelled=False).more
-    return _in_batches(rows, wanted, more, find_task(task).words)
+    return _in_batches(rows, wanted, more, find_task(task).words, kept.get("source_lang"))
 
 
-def _in_batches(rows: Any, names: list[str], more: Sequence[str], words: bool) -> Iterator[list[dict[str, Any]]]:
+def _in_batches(
+    rows: Any, names: list[str], more: Sequence[str], words: bool, language: str | None
+) -> Iterator[list[dict[str, Any]]]:
     size = 16 * _TOGETHER  # many at a time, so that texts of similar length meet
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         texts = zip(*(part[name] for name in names), strict=True)
         yield [
-            _row(own[0], own[1] if len(own) > 1 else None, words) | {name: part[name][i] for name in more}
+            _row(own[0], own[1] if len(own) > 1 else None, words, language) | {name: part[name][i] for name in more}
             for i, own in enumerate(texts)
         ]
 

@@ -59,7 +59,7 @@ class TrainOptions:
     chunk_size: int | None = None
     """fill-mask: tokens of a training text, of which the whole corpus is cut; null: 128, or what the model can hold."""
     keep_last: bool | None = None
-    """fill-mask: keep the tokens at the end of the corpus that do not fill a chunk; null: leave them out."""
+    """fill-mask, text-generation: keep the tokens at the end of the corpus that do not fill a chunk; null: leave them out."""
     mlm_probability: float | None = None
     """fill-mask: share of the tokens that are to be guessed; null: 0.15."""
     whole_word_mask: bool | None = None
@@ -70,6 +70,38 @@ class TrainOptions:
     """question-answering: "drop" leaves out rows whose answer is not in their context where it should be; null: they are an error."""
     label_all_tokens: bool | None = None
     """token-classification: later pieces of a word are learned too (as I- of its label); null: only the first piece."""
+    source_lang: str | None = None
+    """translation: the language that is read, where data have several ("en"); null: the first."""
+    target_lang: str | None = None
+    """translation: the language that is written; null: the other one."""
+    prefix: str | None = None
+    """What stands before each text that is read ("summarize: "); null: what the model's configuration has for the task."""
+    max_source_length: int | None = None
+    """Longest text that is read, in tokens, where the target may have another length; null: max_length."""
+    max_target_length: int | None = None
+    """Longest target in tokens; null: max_length."""
+    empty_targets: str | None = None
+    """"drop" leaves out rows that lack a text or a target; null: they are an error."""
+    language: str | None = None
+    """summarization: language by whose rules summaries are split into sentences; null: "en"."""
+    block_size: int | None = None
+    """text-generation: tokens of a row, into which documents are cut; null: 512, or what the model can hold."""
+    across: bool | None = None
+    """text-generation: join documents and cut them into equal rows; null: a row is of one document."""
+    keywords: list[str] | None = None
+    """text-generation: words of one token each whose loss weighs more."""
+    keyword_weight: float | None = None
+    """text-generation: by how much more than 1; null: 1."""
+    num_beams: int | None = None
+    """Hypotheses that beam search follows where evaluations write texts; stored with the model. null: the model's own, or 1."""
+    max_new_tokens: int | None = None
+    """Tokens that the model writes at most; stored with it. null: the model's own, or those of the longest target in training."""
+    new_model: str | None = None
+    """Learn from scratch instead of from model, in the shape of gpt2, llama, marian, t5, bart, ...; a tokenizer is trained on the texts."""
+    new_config: str | None = None
+    """Keys of the new model's config.json, "n_layer=6,n_embd=384"; null: those of the published base model."""
+    vocab_size: int | None = None
+    """Tokens of the new model's vocabulary at most; null: 8000."""
     early_stopping_patience: int | None = None
     """Stop after this many evaluations without a better metric_for_best_model; null: never."""
     resume: bool = False
@@ -120,7 +152,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     if args.resume_from_checkpoint is None and not options["resume"]:
         refuse_other_run(folder, options)
 
-    from unpad.cli._data import load_splits, longest_input, naming, tokenizer_for
+    from unpad.cli._data import load_splits, longest_input, naming, new_model, set_writing, tokenizer_for
     from unpad.engine.state import set_seed
     from unpad.models import auto
     from unpad.train.callbacks import EarlyStoppingCallback
@@ -128,15 +160,23 @@ def _train(options: dict[str, Any], folder: Path) -> int:
 
     chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
     splits = load_splits(**{name: options[name] for name in chosen})
-    config = auto.AutoConfig.from_pretrained(options["model"])
-    tokenizer = tokenizer_for(task, options["model"])
-    longest = longest_input(options["max_length"], options["model"], config, tokenizer)
     raw = _dataset_dict(splits.raw() if task.one_to_one else splits.parts())
     given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
     settings = _settings(task, options)
+    source = options["model"]
     with naming(", ".join(filter(None, (options["data"], options["eval_data"]))), None if task.one_to_one else splits):
         columns = task.columns(raw, **given, labelled=True)
-        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings)
+        if options["new_model"] is not None:
+            source = new_model(folder, options, raw["train"], columns)
+        elif options["new_config"] is not None or options["vocab_size"] is not None:
+            raise ArgumentError(
+                "new_config and vocab_size are of a model from scratch; name its family with --new_model"
+            )
+        config = auto.AutoConfig.from_pretrained(source)
+        tokenizer = tokenizer_for(task, source)
+        longest = longest_input(options["max_length"], source, config, tokenizer)
+        more: dict[str, Any] = {"config": config} if task.generates else {}
+        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings, **more)
         if task.classes and prepared.num_labels is None:
             raise DataError(
                 f"all labels in {columns.label!r} are hidden (-1 or missing); there is nothing to learn, give data that has them"
@@ -144,9 +184,12 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     if task.one_to_one:
         prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
     set_seed(args.seed)  # before the new head is drawn
-    model = getattr(auto, task.auto_class).from_pretrained(
-        options["model"], ignore_mismatched_sizes=True, **prepared.model_options
-    )
+    maker = getattr(auto, task.auto_class)
+    if options["new_model"] is None:
+        model = maker.from_pretrained(source, ignore_mismatched_sizes=True, **prepared.model_options)
+    else:
+        model = maker.from_config(config.replace(**prepared.model_options))
+    set_writing(model, task, options)
     if splits.eval is None:
         args = dataclasses.replace(args, eval_strategy="no", load_best_model_at_end=False)
     args = dataclasses.replace(
@@ -166,6 +209,10 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     clear_other_run(folder, options)
     options["logging_steps"] = args.logging_steps
     options.update({f"{key}_column": getattr(columns, key) for key in ("text", "text_pair", "label")})
+    if (
+        "source_lang" in task.settings and columns.text not in (found := prepared.columns).used
+    ):  # languages that were found
+        options.update(source_lang=found.text.split(".")[-1], target_lang=str(found.label).split(".")[-1])
     if not options["resume"] or not (folder / CONFIG).exists():  # a run is described by its beginning
         write_config(folder, options)
     try:
@@ -198,15 +245,10 @@ def _bundled(task: str) -> str:
 
 def _settings(task: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options of this task that were given. Raises ArgumentError for those of other tasks."""
-    every = (
-        "chunk_size",
-        "keep_last",
-        "mlm_probability",
-        "whole_word_mask",
-        "stride",
-        "bad_answers",
-        "label_all_tokens",
-    )
+    from unpad.tasks import TASKS
+    from unpad.tasks import task as find_task
+
+    every = dict.fromkeys(name for each in TASKS for name in find_task(each).settings if name != "data_name")
     given = {name: options[name] for name in every if options[name] is not None}
     if "data_name" in task.settings and options["data_name"] is not None:
         given["data_name"] = options["data_name"]
@@ -227,7 +269,8 @@ def _dataset_dict(splits: dict[str, Any]) -> Any:
 def _logging_steps(train: Any, args: TrainingArguments) -> int:
     """Steps between log lines for about 20 lines per epoch (or per run, if it is shorter than one)."""
     if args.max_tokens_per_batch:
-        tokens = sum(len(ids) for ids in train["input_ids"])
+        columns = ["input_ids", *(["labels"] if "labels" in train.column_names else [])]
+        tokens = sum(len(ids) for name in columns for ids in train[name] if isinstance(ids, list))
         batches = tokens / args.max_tokens_per_batch
     else:
         batches = len(train) / args.per_device_train_batch_size
@@ -269,10 +312,9 @@ def _report(
 
     out = Console(highlight=False, soft_wrap=True)
     history = trainer.state.log_history
+    what = options["model"] if options["new_model"] is None else f"a new {options['new_model']}"
     out.print()
-    out.print(
-        f"[bold]{task.name}[/] of {options['data']} with {options['model']}: {trainer.state.global_step} steps", end=""
-    )
+    out.print(f"[bold]{task.name}[/] of {options['data']} with {what}: {trainer.state.global_step} steps", end="")
     seconds = speed.get("train_runtime", 0.0)
     rate = speed.get("train_tokens_per_second", 0.0)
     out.print(f", {seconds:.1f} s" + (f", {rate:,.0f} tokens per second" if rate else ""))
@@ -284,18 +326,19 @@ def _report(
         files = draw(history, folder, best_step=trainer.state.best_step, best_metric=trainer.args.best_metric)
         out.print(f"curves       {files[0]}", markup=False)
     out.print(f"diagnosis    {diagnose(history).paragraph}", markup=False)
-    examples = [] if splits.eval is None else _examples(trainer, task, splits, prepared, columns)
-    write_examples(out, examples)
+    examples = [] if splits.eval is None else _examples(trainer, task, splits, prepared, columns, options)
+    write_examples(out, examples, judged=not task.generates)
     _next(out, options, folder, splits, examples[0].texts if examples else ["..."])
 
 
-def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any) -> list[Any]:
+def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any, options: dict[str, Any]) -> list[Any]:
     """A few rows of the evaluation split, evenly spread, each as an `Example`."""
+    from unpad.cli._data import asking
     from unpad.pipelines import pipeline
 
     count = min(_EXAMPLES, len(splits.eval))
     rows = [splits.eval[round((i + 0.5) * len(splits.eval) / count - 0.5)] for i in range(count)]
-    pipe = pipeline(task.name, trainer.model, trainer.processing_class)
+    pipe = pipeline(task.name, trainer.model, trainer.processing_class, **asking(task, options))
     return task.examples(pipe, rows, columns, prepared)
 
 
@@ -309,6 +352,8 @@ def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: l
     other = "test" if "test" in splits.others else next(iter(splits.others), "")
     split = f" --split {other}" if other else ""
     longer = f"--max_steps {options['max_steps']}" if options["max_steps"] > 0 else "--num_train_epochs 2"
+    if options["new_model"] is not None:  # from here on it has weights
+        longer += " --new_model null --new_config null --vocab_size null"
     lines = {
         "predict": f"unpad predict --model {here} {asked}",
         "evaluate": f"unpad evaluate --model {here}{split}",

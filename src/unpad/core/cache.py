@@ -83,8 +83,8 @@ class Cache:
         """The tokens of `step` are in."""
         self.lengths = self.lengths + 1
 
-    def attend(self, qkv_RX: Tensor, layer: int, how: Attention, bias_NSS: Tensor | None) -> Tensor:
-        """Attention of the new tokens over those of their rows, themselves included: [R, N H]."""
+    def attend(self, qkv_RX: Tensor, layer: int, how: Attention, bias_NRS: Tensor | None) -> Tensor:
+        """Attention of the new tokens over those of their rows, themselves included: [R, N H]. `bias_NRS` is added to the scores."""
         assert self._slab is not None
         count, longest, H = len(self.lengths), self.longest, how.head_width
         slab, rest = self._slab[:, layer], qkv_RX[count:]
@@ -95,14 +95,14 @@ class Cache:
             slab.permute(0, 3, 1, 2, 4)[self._rows, self._places] = kv
         k, v = slab[:, 0, :, :longest], slab[:, 1, :, :longest]
         q = qkv_RX[:count, : how.heads * H].reshape(count, how.heads, 1, H)
-        mask = self._mask(how, bias_NSS, q.dtype)
+        mask = self._mask(how, bias_NRS, q.dtype)
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, scale=how.scale, enable_gqa=how.heads != how.kv_heads
         )
         mixed = mixed.reshape(count, -1)
         return mixed if not len(rest) else F.pad(mixed, (0, 0, 0, len(rest)))
 
-    def _mask(self, how: Attention, bias_NSS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    def _mask(self, how: Attention, bias_NRS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         narrow = how.window is not None and how.window < self.longest - 1
         seen = None
         if not self._even or narrow:
@@ -111,9 +111,9 @@ class Cache:
             if narrow:
                 seen &= away <= (how.window or 0)
             seen = seen[:, None, None, :]
-        if bias_NSS is None:
+        if bias_NRS is None:
             return seen
-        bias = bias_NSS[:, self._places].permute(1, 0, 2)[:, :, None].to(dtype)  # [R, N, 1, S]
+        bias = bias_NRS.transpose(0, 1)[:, :, None].to(dtype)  # [R, N, 1, S]
         return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
 
     def attend_across(self, q_RX: Tensor, layer: int, how: Attention) -> Tensor:

@@ -81,7 +81,7 @@ class DisentangledAttention(nn.Module):
         self.c2p, self.p2c, self.heads = "c2p" in kinds, "p2c" in kinds, config.heads
         self.key = nn.Linear(D, D) if self.c2p and own else None
         self.query = nn.Linear(D, D) if self.p2c and own else None
-        self.p, self.attention_p = config.dropout, config.attention_dropout
+        self.p, self.attention_p = config.dropout, config.probability("attention_dropout")
         self.scale = 1 / math.sqrt(config.head_width * (1 + len(kinds)))
 
     def forward(

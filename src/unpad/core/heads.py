@@ -66,7 +66,7 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=trained) if biased else None
         self.table = nn.Linear(wide, config.vocab_size, bias=False) if vocabulary and not config.tied else None
         self.scale = D**-0.5 if vocabulary and config.scaled_output else 1.0
-        self.p_in, self.p = _probability(spec.drop_in, config), _probability(spec.drop, config)
+        self.p_in, self.p = (config.probability(name) if name else 0.0 for name in (spec.drop_in, spec.drop))
 
     @property
     def answers(self) -> bool:
@@ -140,13 +140,6 @@ def pooled(hidden_TD: Tensor, batch: PackedBatch, reads: str) -> Tensor:
 def _ends(batch: PackedBatch, which: str) -> Tensor:
     """int64 [B]: the first or last token of each sequence."""
     return batch.cu_seqlens[:-1].long() if which == "first" else batch.cu_seqlens[1:].long() - 1
-
-
-def _probability(name: str | None, config: ModelConfig) -> float:
-    if name is None:
-        return 0.0
-    p = getattr(config, name)
-    return float(config.dropout if p is None else p)
 
 
 @dataclass(frozen=True)

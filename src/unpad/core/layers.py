@@ -23,6 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
     "silu": F.silu,
+    "swish": F.silu,
     "tanh": torch.tanh,
 }
 
@@ -49,8 +50,8 @@ class RowEmbedding(nn.Embedding):
     whole = False
     """The table also reads out the vocabulary: its gradient touches every row, so that only the buffer is kept."""
 
-    def __init__(self, rows: int, width: int) -> None:
-        super().__init__(rows, width)
+    def __init__(self, rows: int, width: int, padding_idx: int | None = None) -> None:
+        super().__init__(rows, width, padding_idx)
         self._trained: list[Tensor] = []  # a list, so that it is no parameter of the module
         self._used: Tensor | None = None
         self._place: Tensor | None = None
@@ -99,15 +100,19 @@ class RowEmbedding(nn.Embedding):
         return self
 
     def forward(self, ids_T: Tensor) -> Tensor:
-        apart = self._place is not None and self.training
+        apart, pad = self._place is not None and self.training, self.padding_idx
+        given_T = ids_T
         if apart:
             ids_T = self._place.index_select(0, ids_T)  # type: ignore[union-attr]
         table = self.trained if apart else self.weight
         if not self.weight.requires_grad:  # a callback may have frozen it
             return F.embedding(ids_T, table.detach())
         if table is self.trained and self._trained and torch.is_grad_enabled():
-            return _RowLookup.apply(table, ids_T, self)
-        return F.embedding(ids_T, table)
+            padding_T = None if pad is None else given_T == pad
+            if padding_T is not None and padding_T.device.type == "cpu" and not padding_T.any():
+                padding_T = None
+            return _RowLookup.apply(table, ids_T, self, padding_T)
+        return F.embedding(ids_T, table, None if apart else pad)
 
     def gradient_buffer(self) -> Tensor:
         """Memory [V, E] for a gradient of the whole table, of what was put aside where there is some."""
@@ -149,18 +154,20 @@ def _write_back(module: RowEmbedding, *_: Any) -> None:
 
 class _RowLookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, layer: RowEmbedding) -> Tensor:
-        ctx.ids, ctx.layer = ids, layer
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, layer: RowEmbedding, padding: Tensor | None) -> Tensor:
+        ctx.ids, ctx.layer, ctx.padding = ids, layer, padding
         return weight.index_select(0, ids)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
-        layer, ids = ctx.layer, ctx.ids
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None]:
+        layer, ids, grad = ctx.layer, ctx.ids, grads[0]
         if layer.trained.grad is None:
             layer.trained.grad = torch.zeros_like(layer.trained)
-        layer.trained.grad.index_add_(0, ids, grads[0])
+        if ctx.padding is not None:
+            grad = grad.masked_fill(ctx.padding[:, None], 0)
+        layer.trained.grad.index_add_(0, ids, grad)
         layer.touched.append(ids)
-        return None, None, None
+        return None, None, None, None
 
 
 class Norm(nn.LayerNorm):

@@ -5,6 +5,7 @@ B sequences, C labels, M tokens that are asked, V vocabulary, E width of its tab
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -117,16 +118,16 @@ class _VocabularyLoss(torch.autograd.Function):
         if weights is not None:
             each = each * weights
         share, total = each / count.clamp(min=1), x.new_zeros((), dtype=torch.float32)
-        rows = max(1, BLOCK // V)
+        parts = max(1, math.ceil(x.shape[0] * V / BLOCK))  # of about equal size, in few shapes
+        rows = max(1, -(-x.shape[0] // parts // 16) * 16)
         for start in range(0, x.shape[0], rows):
             part = slice(start, start + rows)
             some, places = x[part].to(dtype), labels[part].clamp(min=0)[:, None]
             logits = F.linear(some, cast, None if bias is None else bias.to(dtype))
-            losses, lse = _word_losses(logits, places, smoothing)
+            losses = _word_losses(logits, places, share[part] if any(wants) else None, smoothing)
             total = total + (losses * each[part]).sum()
             if not any(wants):
                 continue
-            _to_gradient(logits, lse, places, share[part], smoothing)
             if d_bias is not None:
                 d_bias += logits.sum(0, dtype=torch.float32)
             if d_x is not None:
@@ -158,33 +159,30 @@ class _VocabularyLoss(torch.autograd.Function):
         return d_x, d_weight, d_bias, None, None, None, None, None, None
 
 
-def _word_losses(logits_MV: Tensor, places_M1: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """(Loss [M]; log of the sum of exponentials [M]), both fp32."""
-    size = _cached_rows(logits_MV)
-    lse = torch.cat([part.float().logsumexp(1) for part in logits_MV.split(size)])
-    losses = lse - logits_MV.gather(1, places_M1)[:, 0].float()
-    if smoothing:
-        means = logits_MV.sum(1, dtype=torch.float32) / logits_MV.shape[1]
-        losses = (1 - smoothing) * losses + smoothing * (lse - means)
-    return losses, lse
-
-
-def _to_gradient(logits_MV: Tensor, lse_M: Tensor, places_M1: Tensor, share_M: Tensor, smoothing: float) -> None:
-    """Turn logits in place into the gradient of their losses, each times its share."""
-    size = _cached_rows(logits_MV)
-    for some, lse, places, share in zip(*(t.split(size) for t in (logits_MV, lse_M, places_M1, share_M)), strict=True):
+def _word_losses(logits_MV: Tensor, places_M1: Tensor, share_M: Tensor | None, smoothing: float) -> Tensor:
+    """Losses fp32 [M]; with shares the logits become, in place, the gradient of the losses, each times its share."""
+    V, losses = logits_MV.shape[1], []
+    # as many rows at a time as stay in the cache of a CPU
+    size = max(1, (1 << 18 if logits_MV.device.type == "cpu" else 1 << 26) // V)
+    shares = places_M1.float() if share_M is None else share_M[:, None]
+    for some, places, share in zip(*(t.split(size) for t in (logits_MV, places_M1, shares)), strict=True):
         part = some.float()  # the block itself in fp32
-        part.sub_(lse[:, None]).exp_()
+        picked, top = part.gather(1, places), part.amax(1, keepdim=True)
+        means = part.mean(1, keepdim=True) if smoothing else None
+        part = part.sub_(top) if share_M is not None else part - top
+        sums = part.exp_().sum(1, keepdim=True)
+        lse = sums.log() + top
+        loss = lse - picked if means is None else lse - (1 - smoothing) * picked - smoothing * means
+        losses.append(loss[:, 0])
+        if share_M is None:
+            continue
+        part.mul_(share / sums)
         if smoothing:
-            part.sub_(smoothing / logits_MV.shape[1])
-        part.scatter_add_(1, places, part.new_full(places.shape, smoothing - 1)).mul_(share[:, None])
+            part.sub_(share * (smoothing / V))
+        part.scatter_add_(1, places, share * (smoothing - 1))
         if part is not some:
             some.copy_(part)
-
-
-def _cached_rows(logits_MV: Tensor) -> int:
-    """Rows that are worked on together: on a CPU as many as stay in its cache."""
-    return max(1, (1 << 18 if logits_MV.device.type == "cpu" else 1 << 26) // logits_MV.shape[1])
+    return torch.cat(losses) if losses else logits_MV.new_zeros(0, dtype=torch.float32)
 
 
 def mean(total: Tensor, count: int | Tensor) -> Tensor:

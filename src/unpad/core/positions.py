@@ -45,10 +45,10 @@ class DistanceBias(nn.Module):
         self.table = nn.Embedding(config.bias_buckets, config.heads)
         self.reach, self.causal = config.bias_reach, config.causal
 
-    def forward(self, longest: int) -> Tensor:
-        """[N, S, S] fp32, by place of query and key."""
-        places = torch.arange(longest, device=self.table.weight.device)
-        buckets = distance_bucket(places - places[:, None], self.table.num_embeddings, self.reach, self.causal)
+    def forward(self, places_Q: Tensor, longest: int) -> Tensor:
+        """[N, Q, S] fp32, for queries at these places and keys at 0 .. S - 1."""
+        distance = torch.arange(longest, device=places_Q.device) - places_Q[:, None]
+        buckets = distance_bucket(distance, self.table.num_embeddings, self.reach, self.causal)
         return self.table(buckets).permute(2, 0, 1).float()
 
 

@@ -34,13 +34,13 @@ class Embeddings(nn.Module):
     def __init__(self, config: ModelConfig, tokens: RowEmbedding | None = None) -> None:
         super().__init__()
         E, D = config.embedding_width or config.width, config.width
-        self.tokens = tokens if tokens is not None else RowEmbedding(config.vocab_size, E)
+        self.tokens = tokens if tokens is not None else RowEmbedding(config.vocab_size, E, config.padding_row)
         learned = config.input_positions and not config.fixed_positions
         self.positions = nn.Embedding(config.max_positions + config.position_start, E) if learned else None
         self.types = nn.Embedding(config.token_types, E) if config.token_types else None
         self.norm = norm(config, E) if config.embedding_norm else None
         self.projection = nn.Linear(E, D) if E != D or config.project_embeddings else None
-        self.p = config.dropout if config.embedding_dropout is None else config.embedding_dropout
+        self.p = config.probability("embedding_dropout")
         self.offset, self.fixed = config.position_offset, config.input_positions and config.fixed_positions
         self.scale = E**0.5 if config.embedding_scale else 1.0
 
@@ -75,7 +75,7 @@ class Shared:
     reach: Reach | None
     """Vectors of relative positions."""
     bias: Tensor | None
-    """What attention adds to its scores, by place of query and key."""
+    """What attention adds to its scores, by place of query and key; while generating, by row and place of the key."""
     memory: PackedBatch | None
     """The other sequences that blocks attend to, and ..."""
     memory_hidden: Tensor | None
@@ -90,7 +90,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int = 0) -> None:
         super().__init__()
-        D, wide, H = config.width, config.ffn_width, config.head_width
+        D, wide, H = config.width, config.inner_width, config.head_width
         inner, biased = config.heads * H, config.attention_bias
         self.qkv = nn.Linear(D, sum(config.qkv_widths), bias=biased if config.qkv_bias is None else config.qkv_bias)
         self.q_norm = norm(config, H) if config.qk_norm else None
@@ -106,15 +106,15 @@ class Block(nn.Module):
         self.down = nn.Linear(wide, D, bias=config.ffn_bias)
         self.ffn_norm = norm(config)
         self.disentangled = DisentangledAttention(config) if config.relative_kinds else None
-        self.activation, self.gated, self.pre_norm = (activation(config.activation), config.gated, config.pre_norm)
+        by_tanh = config.tanh_gelu and config.activation == "gelu"
+        self.activation = activation("gelu_new" if by_tanh else config.activation)
+        self.gated, self.pre_norm = config.gated, config.pre_norm
         self.how = Attention(
             config.heads, H, config.key_heads, config.causal, config.window(layer), config.scaled_scores
         )
         self.across = Attention(config.heads, H, config.heads, scaled=config.scaled_scores)
-        self.attention_p, self.ffn_p = config.attention_dropout, config.ffn_dropout
-        self.p, self.last_p = (
-            (config.dropout, config.dropout) if config.residual_dropout else (config.attention_dropout, 0.0)
-        )
+        self.attention_p, self.ffn_p = config.probability("attention_dropout"), config.probability("ffn_dropout")
+        self.p, self.last_p = (config.dropout, config.dropout) if config.residual_dropout else (self.attention_p, 0.0)
         self.theta, self.layer = config.theta(layer), layer
 
     def forward(
@@ -235,8 +235,11 @@ class Transformer(nn.Module):
         reach = None if self.relative is None else self.relative(batch.lengths[0])
         bias = None
         if self.distance_bias is not None:
-            longest = batch.lengths[0] if cache is None or not cache.stepping else cache.longest
-            bias = self.distance_bias(longest)
+            if cache is not None and cache.stepping:
+                bias = self.distance_bias(batch.position_ids, cache.longest)
+            else:
+                longest = batch.lengths[0]
+                bias = self.distance_bias(torch.arange(longest, device=x_TD.device), longest)
         if memory_MD is not None:
             memory_MD = aligned(memory_MD)
         shared = Shared(rotary, reach, bias, memory, memory_MD, cache)
@@ -285,7 +288,8 @@ def aligned(x_TD: Tensor, to: int = ALIGN) -> Tensor:
 def initialise(model: nn.Module, config: ModelConfig, names: Collection[str] | None = None) -> None:
     """New weights, as the family's paper draws them; with `names` only for layers that have one of these parameters.
 
-    BERT: weights from N(0, initializer_range), biases 0, norms 1, the row of the padding id 0. With `init_cutoff` see there.
+    BERT: weights from N(0, initializer_range), biases 0, norms 1, the row of the padding id 0. Other families: see `init_cutoff`,
+    `narrow_residuals`, `init_factor`.
     """
     for prefix, part in model.named_modules():
         direct = [f"{prefix}.{name}" for name, _ in part.named_parameters(recurse=False)]
@@ -293,11 +297,10 @@ def initialise(model: nn.Module, config: ModelConfig, names: Collection[str] | N
             continue
         if isinstance(part, (nn.Linear, nn.Embedding)):
             _draw(part.weight, prefix, config)
-            pad = config.pad_token_id
-            if isinstance(part, RowEmbedding) and pad is not None and pad < part.num_embeddings:
-                nn.init.zeros_(part.weight[pad])
+            if isinstance(part, RowEmbedding) and part.padding_idx is not None:
+                nn.init.zeros_(part.weight[part.padding_idx])
         elif isinstance(part, (nn.LayerNorm, nn.RMSNorm)):
-            nn.init.ones_(part.weight)
+            nn.init.constant_(part.weight, 1.0 if config.init_factor is None else config.init_factor)
         if getattr(part, "bias", None) is not None:
             nn.init.zeros_(part.bias)
 
@@ -310,8 +313,15 @@ def _draw(weight: Tensor, name: str, config: ModelConfig) -> None:
         angles = torch.arange(rows)[:, None] / 10000 ** (2 * (columns // 2) / width)
         with torch.no_grad():
             weight.copy_(torch.where(columns % 2 == 0, angles.sin(), angles.cos()))
+    elif config.init_factor is not None:
+        wide = 1 if layer == "tokens" or name == "head.table" else config.width if layer == "table" else weight.shape[1]
+        nn.init.normal_(weight, std=config.init_factor * wide**-0.5)
+        if layer in ("qkv", "cross_q"):  # scores are not divided by sqrt(H): the queries are
+            with torch.no_grad():
+                weight[: config.qkv_widths[0]] *= config.head_width**-0.5
     elif config.init_cutoff is None:
-        nn.init.normal_(weight, std=std)
+        narrow = config.narrow_residuals and layer in ("out", "down")
+        nn.init.normal_(weight, std=std / (2 * config.layers) ** 0.5 if narrow else std)
     else:
         if layer in ("out", "down", "dense"):
             std /= (2 * config.layers) ** 0.5

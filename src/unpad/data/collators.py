@@ -1,7 +1,7 @@
 """From a list of features to one batch: padded dictionaries the Hugging Face way, or a packed batch without padding.
 
 A collator declares in `fields` the columns that it understands. Columns of text are left out of every batch, and that is
-said once. B features, S tokens of the longest, C labels of a feature.
+said once. B features, S tokens of the longest, C labels of a feature, T packed tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from unpad.batch import IGNORED_LABEL, PackedBatch, pack
 from unpad.data.masking import hashed, mask_rows, mask_tokens
-from unpad.data.tokens import LABEL_FIELDS, TOKEN_FIELDS
+from unpad.data.tokens import LABEL_FIELDS, TOKEN_FIELDS, WEIGHTS, pack_target, weigh
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say_once
 
@@ -93,7 +93,8 @@ class PackingCollator:
 
     Called with a list of feature dictionaries or one dictionary of columns. Tokens whose `attention_mask` is 0 are left
     out. Labels: whole numbers become int64 [B], decimal numbers float32 [B], lists float32 [B, C]; with `token_labels` each
-    feature has a list as long as its `input_ids`. Raises DataError for features that are not tokenized or do not fit together.
+    feature has a list as long as its `input_ids`, and may have another of `weights`. Raises DataError for features that are not
+    tokenized or do not fit together.
     """
 
     token_labels: bool = False
@@ -102,12 +103,12 @@ class PackingCollator:
     @property
     def fields(self) -> tuple[str, ...]:
         """Columns that the collator uses; it ignores all others."""
-        return TOKEN_FIELDS + LABEL_FIELDS
+        return TOKEN_FIELDS + LABEL_FIELDS + ((WEIGHTS,) if self.token_labels else ())
 
     def __call__(self, features: Features) -> PackedBatch:
         columns = _columns(features)
         name = _target(columns)
-        rows = _token_rows(columns, TOKEN_FIELDS, name if self.token_labels else None)
+        rows = _token_rows(columns, self.fields, name if self.token_labels else None)
         ids = rows.pop("input_ids")
         masks = rows.pop("attention_mask", None)
         if masks is not None and not all(m.all() for m in masks):
@@ -124,36 +125,29 @@ class PackingCollator:
         labels = None
         if name is not None and not self.token_labels:
             labels = _label_array(name, columns[name])
-        return pack(ids, token_type_ids=types, labels=labels, token_labels=rows.get("labels"))
+        batch = pack(ids, token_type_ids=types, labels=labels, token_labels=rows.get("labels"))
+        return weigh(batch, rows[WEIGHTS]) if WEIGHTS in rows else batch
 
 
 @dataclass
-class DataCollatorForTokenClassification:
+class DataCollatorForTokenClassification(DataCollatorWithPadding):
     """Pads features that have one label per token: `input_ids`, `attention_mask`, ... and `labels`, all [B, S].
 
     Fields are those of `DataCollatorWithPadding`. `pack` gives the same without padding. Raises DataError for a feature that
     does not have one label per token.
     """
 
-    tokenizer: Any
-    padding: bool | str = True
-    max_length: int | None = None
-    pad_to_multiple_of: int | None = None
     label_pad_token_id: int = IGNORED_LABEL
     """Label of padding; no loss counts -100."""
-    return_tensors: str = "pt"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Columns that the collator uses; others are left out."""
-        return TOKEN_FIELDS + LABEL_FIELDS
 
     def __call__(self, features: Features) -> Any:
         columns = _columns(features)
         rows = _token_rows(columns, TOKEN_FIELDS, _target(columns))
         labels = rows.pop("labels", None)
         batch = _pad(self, rows, self.padding, self.max_length)
-        return batch if labels is None else _with_labels(batch, self, labels, self.label_pad_token_id)
+        if labels is not None:
+            batch["labels"] = _grid(labels, batch["input_ids"].shape[1], self.label_pad_token_id, self)
+        return batch
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features as a packed batch with one label per token, and no padding."""
@@ -165,8 +159,9 @@ class DataCollatorForLanguageModeling:
     """Hides a share of the tokens and asks for them: `labels` are the original ids where a token was chosen, else -100.
 
     Special tokens (by the column `special_tokens_mask`, else all that the tokenizer names) are never chosen. With mlm=False
-    nothing is hidden and `labels` are the ids, -100 on padding. `pack` gives the same without padding; `mask` does it to a
-    packed batch. Other fields are those of `DataCollatorWithPadding`.
+    nothing is hidden, `labels` are the ids (unshifted, the model shifts them), -100 on padding, and `weights` [B, S] float32 come along
+    where features have them. Padding is what the attention mask says: an end of text that is also the pad token is learned. `pack`
+    gives the same without padding; `mask` does it to a packed batch. Other fields are those of `DataCollatorWithPadding`.
     """
 
     tokenizer: Any
@@ -197,12 +192,15 @@ class DataCollatorForLanguageModeling:
     @property
     def fields(self) -> tuple[str, ...]:
         """Columns that the collator uses; others, labels among them, are left out."""
-        return (*TOKEN_FIELDS, "special_tokens_mask", *(["word_ids"] if self.whole_words else []))
+        return (*TOKEN_FIELDS, "special_tokens_mask", *(["word_ids"] if self.whole_words else [WEIGHTS]))
 
     def __call__(self, features: Features) -> Any:
         rows = self._hide(_token_rows(_columns(features), self.fields))
-        labels = rows.pop("labels")
-        return _with_labels(_pad(self, rows), self, labels, IGNORED_LABEL)
+        grids = {n: (rows.pop(n), fill) for n, fill in (("labels", IGNORED_LABEL), (WEIGHTS, 0)) if n in rows}
+        batch = _pad(self, rows)
+        for name, (values, fill) in grids.items():
+            batch[name] = _grid(values, batch["input_ids"].shape[1], fill, self)
+        return batch
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features, masked in the same way, as a packed batch without padding."""
@@ -264,23 +262,12 @@ class DataCollatorForWholeWordMask(DataCollatorForLanguageModeling):
 
 
 @dataclass
-class DataCollatorForMultipleChoice:
+class DataCollatorForMultipleChoice(DataCollatorWithPadding):
     """Pads features whose token columns hold one list per choice: `input_ids`, `attention_mask`, ... [B, choices, S] and `labels` [B].
 
-    `pack` gives the same without padding. Fields are those of `DataCollatorWithPadding`. Raises DataError for features that are not
-    tokenized per choice or have unequal numbers of choices.
+    Other columns are left out. `pack` gives the same without padding. Raises DataError for features that are not tokenized per
+    choice or have unequal numbers of choices.
     """
-
-    tokenizer: Any
-    padding: bool | str = True
-    max_length: int | None = None
-    pad_to_multiple_of: int | None = None
-    return_tensors: str = "pt"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Columns that the collator uses; others are left out."""
-        return TOKEN_FIELDS + LABEL_FIELDS
 
     def __call__(self, features: Features) -> Any:
         columns, labels, choices = self._flat(features)
@@ -314,6 +301,84 @@ class DataCollatorForMultipleChoice:
         tokens = {n: v for n, v in columns.items() if n in TOKEN_FIELDS and v[0] is not None}
         flat = {n: [one for row in rows for one in row] for n, rows in tokens.items()}
         return flat, None if name is None else _label_array(name, columns[name]), choices
+
+
+@dataclass
+class DataCollatorForSeq2Seq:
+    """Pads sources and targets, each to its own longest: `input_ids`, `attention_mask` [B, S], `labels` [B, S'].
+
+    `labels` are token ids of the target, also of another length than the source. With `model` there are `decoder_input_ids` [B, S']
+    too: the labels shifted right behind the token that starts a target, pad tokens for -100. `pack` gives the same without padding,
+    as a batch with `target`, which the model shifts. Raises DataError for features that are not tokenized or lack a target.
+    """
+
+    tokenizer: Any
+    model: Any = None
+    """Says how a target starts (its `config.decoder_start_token_id`, or its own `prepare_decoder_input_ids_from_labels`)."""
+    padding: bool | str = True
+    """As for `DataCollatorWithPadding`, for sources and targets alike."""
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = IGNORED_LABEL
+    """Label of padding; no loss counts -100."""
+    return_tensors: str = "pt"
+
+    fields = DataCollatorWithPadding.fields
+
+    def __call__(self, features: Features) -> Any:
+        columns = _columns(features)
+        batch = _pad(self, _token_rows(columns, TOKEN_FIELDS), self.padding, self.max_length)
+        labels = _target_rows(columns)
+        if labels is None:
+            return batch
+        longest = max(map(len, labels))
+        width = (self.max_length or longest) if self.padding == "max_length" else longest
+        width += -width % (self.pad_to_multiple_of or 1)
+        if longest > width:
+            raise DataError(
+                f"a target has {longest} tokens, max_length is {width}: tokenize it with truncation=True and that max_length"
+            )
+        batch["labels"] = _grid(labels, width, self.label_pad_token_id, self)
+        if (inputs := _decoder_inputs(self.model, batch["labels"])) is not None:
+            batch["decoder_input_ids"] = inputs
+        return batch
+
+    def pack(self, features: Features) -> PackedBatch:
+        """The same features as a packed batch whose `target` holds the labels, and no padding (-100 at the end of labels is that)."""
+        columns = _columns(features)
+        batch = PackingCollator()({n: v for n, v in columns.items() if n not in LABEL_FIELDS})
+        labels = _target_rows(columns)
+        if labels is None:
+            return batch
+        ends = [int(np.flatnonzero(row != IGNORED_LABEL)[-1]) + 1 for row in labels]
+        return replace(batch, target=pack_target([row[:end] for row, end in zip(labels, ends, strict=True)]))
+
+
+def _target_rows(columns: Mapping[str, Any]) -> list[np.ndarray] | None:
+    """The labels as rows of token ids, each with some that are asked; None where there are no labels."""
+    name = _target(columns)
+    if name is None:
+        return None
+    rows = [_row(i, name, [] if value is None else value) for i, value in enumerate(columns[name])]
+    empty = next((i for i, row in enumerate(rows) if not (row != IGNORED_LABEL).any()), None)
+    if empty is not None:
+        raise DataError(
+            f"feature {empty} of the batch has a target without text (nothing in {name!r}): give it one, or leave it out"
+        )
+    return rows
+
+
+def _decoder_inputs(model: Any, labels: Any) -> Any:
+    """`labels` [B, S'] shifted right: by the model's own rule, or behind the start token of its configuration (None: it has none)."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return model.prepare_decoder_input_ids_from_labels(labels=labels)
+    start = getattr(getattr(model, "config", None), "decoder_start_token_id", None)
+    if start is None:
+        return None
+    shifted = labels.clone() if hasattr(labels, "clone") else labels.copy()
+    shifted[:, 1:], shifted[:, 0] = labels[:, :-1], start
+    shifted[shifted == IGNORED_LABEL] = model.config.pad_token_id
+    return shifted
 
 
 def _no_words() -> DataError:
@@ -363,7 +428,8 @@ def _token_rows(
     left = [n for n in columns if n not in fields and n not in LABEL_FIELDS]
     if left:
         say_once(f"columns that are left out of batches: {listing(left)}")
-    found = {n: columns[n] for n in fields if n in columns} | ({"labels": columns[labels]} if labels else {})
+    found = {n: columns[n] for n in fields if n in columns and n not in LABEL_FIELDS}
+    found |= {"labels": columns[labels]} if labels else {}
     found = {n: c for n, c in found.items() if n == "input_ids" or c[0] is not None}
     rows = {n: [_row(i, n, v) for i, v in enumerate(c)] for n, c in found.items()}
     for name, column in rows.items():
@@ -395,13 +461,12 @@ def _pad(
         advice["Asking-to-pad-a-fast-tokenizer"] = before
 
 
-def _with_labels(batch: Any, collator: Any, rows: list[np.ndarray], fill: int) -> Any:
-    """Put `labels` [B, S] int64 into a padded batch, on the side where its tokens are."""
-    labels = np.full(tuple(batch["input_ids"].shape), fill, dtype=np.int64)
-    for target, row in zip(labels, rows, strict=True):
-        target[slice(-len(row), None) if collator.tokenizer.padding_side == "left" else slice(len(row))] = row
-    batch["labels"] = _stack("labels", labels, collator.return_tensors)
-    return batch
+def _grid(rows: list[np.ndarray], width: int, fill: int, collator: Any) -> np.ndarray | Tensor:
+    """Rows as [B, width], filled up with `fill` on the tokenizer's side."""
+    grid = np.full((len(rows), width), fill, dtype=rows[0].dtype)
+    for target, row in zip(grid, rows, strict=True):
+        target[slice(width - len(row), None) if collator.tokenizer.padding_side == "left" else slice(len(row))] = row
+    return _stack("labels", grid, collator.return_tensors)
 
 
 def _need_tokens(columns: Mapping[str, Any]) -> None:
@@ -454,16 +519,16 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _row(i: int, name: str, value: Any) -> np.ndarray:
-    """One feature's list of whole numbers as a 1-D array; None among word numbers becomes -1."""
+    """One feature's list of whole numbers (weights: any) as a 1-D array; None among word numbers becomes -1."""
     if name == "word_ids":
         value = [-1 if word is None else word for word in value]
-    row = _array(value)
-    if row.ndim != 1 or (row.dtype.kind not in "iub" and row.size):
+    row, kinds = _array(value), "iubf" if name == WEIGHTS else "iub"
+    if row.ndim != 1 or (row.dtype.kind not in kinds and row.size):
         kind = f"{row.dtype} of shape {list(row.shape)}"
         raise DataError(
             f"{name} of feature {i} of the batch is {kind}, a flat list of whole numbers is needed: leave return_tensors= out when tokenizing a data set"
         )
-    return row.astype(np.int64, copy=False)
+    return row.astype(np.float32 if name == WEIGHTS else np.int64, copy=False)
 
 
 def _label_array(name: str, values: Sequence[Any]) -> np.ndarray:

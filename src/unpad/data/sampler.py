@@ -80,6 +80,11 @@ class Permutation:
         return (left << self._half) | right
 
 
+def permutation(size: int, name: str) -> Permutation:
+    """The permutation of 0..size-1 that `name` stands for: always the same one."""
+    return Permutation(size, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+
+
 class BatchSampler:
     """The batches of every epoch over `size` rows: `batch(epoch, k)` gives the row numbers of batch k.
 
@@ -181,8 +186,7 @@ class BatchSampler:
         return epoch, global_step
 
     def _permutation(self, size: int, epoch: int, purpose: str) -> Permutation:
-        name = f"{self.seed}|{self.fingerprint}|{epoch}|{purpose}"
-        return Permutation(size, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+        return permutation(size, f"{self.seed}|{self.fingerprint}|{epoch}|{purpose}")
 
     def _rows(self, epoch: int, first: int, last: int) -> np.ndarray:
         """The rows at places first..last-1 of the epoch's order."""

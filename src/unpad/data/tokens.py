@@ -2,13 +2,13 @@
 
 The store reads the Arrow table below a `datasets.Dataset` in place: a row is a chunk, a start and a length in the
 token values that Arrow already holds. Shuffles, selections and padding only change those three numbers, so no token is
-copied before a batch is packed. N rows, T packed tokens, B rows of a batch, C labels of a row.
+copied before a batch is packed. N rows, T packed tokens, B rows of a batch, C labels of a row, T' tokens of all targets.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +26,20 @@ TOKEN_FIELDS = ("input_ids", "attention_mask", "token_type_ids")
 SPAN_FIELDS = ("start_positions", "end_positions")
 LABEL_FIELDS = ("labels", "label", "label_ids")
 """Columns that hold the targets; where a data set has several, the first of this list is taken."""
+WEIGHTS = "weights"
+"""Column of one weight per token: how much its loss counts."""
 
 
 class TokenStore:
     """A tokenized data set of N rows, ready to be packed. Made by `TokenStore.from_dataset`."""
 
     lengths: np.ndarray
-    """[N] int64: tokens of each row (of all its choices), padding not counted."""
+    """[N] int64: tokens of each row (of all its choices, of source and target), padding not counted."""
+    target_lengths: np.ndarray | None
+    """[N] int64: tokens of each target, where labels are targets."""
     labels: np.ndarray | None
-    """[N] int64 classes, [N] float32 numbers, [N, C] float32 several labels each, [N, 2] int64 spans, or None (none, or one
-    per token)."""
+    """[N] int64 classes, [N] float32 numbers, [N, C] float32 several labels each, [N, 2] int64 spans, or None (none, one per
+    token, or targets)."""
     choices: int
     """Sequences per row: more than 1 for multiple choice."""
     label_names: list[str] | None
@@ -48,20 +52,15 @@ class TokenStore:
     """Tokens that were padding and are left out."""
 
     def __init__(
-        self,
-        ids: Column,
-        types: Column | None,
-        token_labels: Column | None,
-        labels: np.ndarray | None,
-        label_names: list[str] | None,
-        columns: tuple[list[str], list[str]],
-        padding: int,
-        split: str,
-        choices: int = 1,
-        words: Column | None = None,
-    ) -> None:
-        self._ids, self._types, self._token_labels, self._words = ids, types, token_labels, words
-        self.lengths = ids.length if choices == 1 else ids.length.reshape(-1, choices).sum(1)
+        self, tokens: dict[str, Column], target: Column | None, labels: np.ndarray | None, label_names: list[str] | None,
+        columns: tuple[list[str], list[str]], padding: int, split: str, choices: int = 1,
+    ) -> None:  # fmt: skip
+        self._ids, self._types, self._words = tokens["input_ids"], tokens.get("token_type_ids"), tokens.get("word_ids")
+        self._token_labels, self._weights = tokens.get("labels"), tokens.get(WEIGHTS)
+        self._target, self.target_lengths = target, None if target is None else target.length
+        self.lengths = self._ids.length if choices == 1 else self._ids.length.reshape(-1, choices).sum(1)
+        if target is not None:
+            self.lengths = self.lengths + target.length
         self.labels, self.label_names, self.choices = labels, label_names, choices
         self.kept, self.dropped = columns
         self.padding, self.split = padding, split
@@ -76,44 +75,43 @@ class TokenStore:
         `dataset` is a `datasets.Dataset` (in any format; its indices mapping is respected and no token is copied), a list
         of feature dictionaries, or anything with `len()` and numbered rows that are dictionaries. Columns: `input_ids`,
         and where they exist `attention_mask` (tokens with 0 are left out), `token_type_ids`, `word_ids` and one of `labels`,
-        `label`, `label_ids`. `labels_of` says what labels belong to (`core.heads.HeadKind.labels`): a "row"; a "token"; a "span",
-        from `start_positions` and `end_positions`; or a "choice" among the sequences of the row, whose columns are then
-        lists of lists. Labels that are strings are numbered by their place in `label_names`, or in sorted order when that is not given. `split` names the data set in messages.
+        `label`, `label_ids`. `labels_of` says what labels belong to (`core.heads.HeadKind.labels`): a "row"; a "token", which may
+        also have `weights`, decimal numbers from 0; a "span", from `start_positions` and `end_positions`; a "choice" among the
+        sequences of the row, whose columns are then lists of lists; or they are the "target" of the row, token ids of its own
+        length, of which -100 at the end are padding. Labels that are strings are numbered by their place in `label_names`, or in
+        sorted order when that is not given. `split` names the data set in messages.
 
         Raises DataError when a column is missing or of the wrong kind, when there are no rows, and for rows without
-        tokens or labels.
+        tokens, labels or a target.
         """
         of = f" of {split!r}" if split else ""
-        columns, mapping, rows, classes = _open(dataset, of)
-        if rows == 0:
-            raise DataError(f"the data set{of} has no rows: look at the filter or at the file that it comes from")
-        if "input_ids" not in columns:
-            there = listing(columns) or "none"
-            raise DataError(
-                f"the data set{of} has no column 'input_ids' (its columns: {there}): tokenize it first, "
-                "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
-            )
+        columns, mapping, _, classes = token_columns(dataset, of)
         choices = 1
         if labels_of == "choice":
             columns, mapping, choices = _one_sequence_per_row(columns, mapping, of)
         ids = column_of(columns["input_ids"], "input_ids", mapping, of)
-        token_columns: dict[str, Column] = {}
+        tokens = {"input_ids": ids}
         for name in ("attention_mask", "token_type_ids", "word_ids"):
             if name in columns:
                 null = -1 if name == "word_ids" else None  # special tokens are of no word
-                token_columns[name] = column_of(columns[name], name, mapping, of, null=null)
+                tokens[name] = column_of(columns[name], name, mapping, of, null=null)
+        weighted = labels_of == "token" and WEIGHTS in columns
+        if weighted:
+            tokens[WEIGHTS] = column_of(columns[WEIGHTS], WEIGHTS, mapping, of, decimals=True)
         label_name = next((n for n in LABEL_FIELDS if n in columns), None)
-        labels, names = None, None
+        labels, names, target = None, None, None
         if label_name is not None:
             names = list(label_names) if label_names is not None else classes.get(label_name)
             if labels_of == "token":
-                token_columns["labels"] = column_of(columns[label_name], label_name, mapping, of)
+                tokens["labels"] = column_of(columns[label_name], label_name, mapping, of)
+            elif labels_of == "target":
+                target = _targets(columns[label_name], label_name, mapping, of)
             elif labels_of in ("row", "choice"):
                 labels, names = _labels(columns[label_name], label_name, mapping, ids.length, names, of)
         if labels_of == "span" and all(name in columns for name in SPAN_FIELDS):
             ends = [_labels(columns[n], n, mapping, ids.length, None, of)[0] for n in SPAN_FIELDS]
             labels = None if any(e is None for e in ends) else np.stack(ends, axis=1)  # type: ignore[arg-type]
-        for name, column in token_columns.items():
+        for name, column in tokens.items():
             unequal = np.flatnonzero(column.length != ids.length)
             if len(unequal):
                 row = int(unequal[0])
@@ -123,7 +121,8 @@ class TokenStore:
                 )
 
         before = int(ids.length.sum())
-        ids, types, per_token, words = _without_padding(ids, token_columns)
+        tokens = without_padding(tokens)
+        ids = tokens["input_ids"]
         padding = before - int(ids.length.sum())
         if padding:
             say_once(
@@ -136,24 +135,14 @@ class TokenStore:
                 f"row {int(empty[0])}{of} has no tokens ({len(empty)} such row(s)): tokenize with special tokens, "
                 "or remove it, dataset.filter(lambda row: len(row['input_ids']) > 0)"
             )
-        if types is not None and not any_value(types):
-            types = None
+        if "token_type_ids" in tokens and not any_value(tokens["token_type_ids"]):
+            del tokens["token_type_ids"]
         if labels_of == "span" and labels is not None:  # no loss counts what lies outside of its row
             labels = np.where((labels >= 0) & (labels < ids.length[:, None]), labels, IGNORED_LABEL)
-        fields = (*TOKEN_FIELDS, "word_ids", *(SPAN_FIELDS if labels_of == "span" else (label_name,)))
-        used = [n for n in columns if n in fields]
-        return cls(
-            ids,
-            types,
-            per_token,
-            labels,
-            names,
-            (used, [n for n in columns if n not in used]),
-            padding,
-            split,
-            choices,
-            words,
-        )
+        more = SPAN_FIELDS if labels_of == "span" else (label_name, WEIGHTS if weighted else None)
+        used = [n for n in columns if n in (*TOKEN_FIELDS, "word_ids", *more)]
+        left = [n for n in columns if n not in used]
+        return cls(tokens, target, labels, names, (used, left), padding, split, choices)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -169,11 +158,16 @@ class TokenStore:
     @property
     def has_labels(self) -> bool:
         """Whether packed batches carry labels."""
-        return self.labels is not None or self._token_labels is not None
+        return any(part is not None for part in (self.labels, self._token_labels, self._target))
+
+    @property
+    def longest_target(self) -> int | None:
+        """Tokens of the longest target, the length that generation takes when none is asked for; None without targets."""
+        return None if self.target_lengths is None else int(self.target_lengths.max())
 
     @property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits of the content: tokens, segments and labels in row order (computed once, when first asked).
+        """32 hexadecimal digits of the content: tokens, segments, labels and weights in row order (computed once, when first asked).
 
         The same content gives the same digits however the table is chunked, mapped, typed, padded or its columns ordered.
         """
@@ -186,11 +180,15 @@ class TokenStore:
                 ("types", self._types),
                 ("token labels", self._token_labels),
                 ("words", self._words),
+                ("target", self._target),
+                ("weights", self._weights),
             ):
                 if column is not None:
                     digest.update(name.encode())
+                    if column is self._target:
+                        digest.update(column.length.astype("<i8").tobytes())
                     for _, values in column.blocks():
-                        digest.update(values.astype("<i4").tobytes())
+                        digest.update(values.astype("<f4" if column is self._weights else "<i4").tobytes())
             if self.labels is not None:
                 digest.update(f"labels {self.labels.dtype.kind} {self.labels.shape}".encode())
                 digest.update(self.labels.astype(self.labels.dtype.newbyteorder("<")).tobytes())
@@ -221,6 +219,10 @@ class TokenStore:
             sample_ids=index.tolist() if alone else None,
             words=None if self._words is None else self._words.rows(index),
         )
+        if self._weights is not None:
+            batch = weigh(batch, self._weights.rows(index))
+        if self._target is not None:
+            batch = replace(batch, target=pack_target(self._target.rows(index), index.tolist()))
         if alone:
             return batch
         import torch
@@ -245,19 +247,22 @@ class TokenStore:
         """
         name = self.split if split is None else split
         of = f" of {name!r}" if name else ""
-        long = self._ids.length > max_positions
-        if long.any():
-            at = int(long.argmax())
-            raise DataError(
-                f"row {at // self.choices}{of} has {self._ids.length[at]} tokens, the model takes {max_positions}: tokenize with "
-                f"truncation=True, max_length={max_positions} ({int(long.sum())} such row(s))"
-            )
-        found = self._ids.first_outside(0, vocab_size)
-        if found is not None:
-            raise DataError(
-                f"token id {found[1]} in row {found[0] // self.choices}{of} is outside the model's vocabulary of {vocab_size}: the tokenizer "
-                "and the model are not of the same checkpoint; load both by the same name"
-            )
+        for column, what in ((self._ids, ""), (self._target, "the target of ")):
+            if column is None:
+                continue
+            long = column.length > max_positions
+            if long.any():
+                at = int(long.argmax())
+                raise DataError(
+                    f"{what}row {at // self.choices}{of} has {column.length[at]} tokens, the model takes {max_positions}: tokenize with "
+                    f"truncation=True, max_length={max_positions} ({int(long.sum())} such row(s))"
+                )
+            found = column.first_outside(0, vocab_size, ignored=None if column is self._ids else IGNORED_LABEL)
+            if found is not None:
+                raise DataError(
+                    f"token id {found[1]} in {what}row {found[0] // self.choices}{of} is outside the model's vocabulary of {vocab_size}: the "
+                    "tokenizer and the model are not of the same checkpoint; load both by the same name"
+                )
         if token_types is not None and self._types is not None:
             found = self._types.first_outside(0, token_types)
             if found is not None:
@@ -297,6 +302,36 @@ class TokenStore:
                 row = int(wrong.argmax())
                 named = f" ({num_labels} labels: {listing(self.label_names)})" if self.label_names else ""
                 raise DataError(f"label {labels[row]} in row {row}{of} is {allowed}{named}: {advice}")
+
+
+def pack_target(rows: Sequence[np.ndarray], sample_ids: Sequence[int] | None = None) -> PackedBatch:
+    """B rows of label ids as the `target` of a batch: `labels` [T'] unshifted, and as `input_ids` the same with 0 for -100."""
+    target = pack(rows, sample_ids=sample_ids)
+    return replace(target, labels=target.input_ids, input_ids=target.input_ids.clamp_min(0))
+
+
+def weigh(batch: PackedBatch, rows: Sequence[np.ndarray]) -> PackedBatch:
+    """The batch with `weights` [T] float32, given as B rows in the caller's order."""
+    import torch
+
+    flat = np.concatenate([rows[i] for i in batch.order])
+    return replace(batch, weights=torch.from_numpy(flat.astype(np.float32)))
+
+
+def token_columns(
+    dataset: Any, of: str
+) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
+    """What `_open` finds, which is at least one row and a column `input_ids`."""
+    found = _open(dataset, of)
+    if found[2] == 0:
+        raise DataError(f"the data set{of} has no rows: look at the filter or at the file that it comes from")
+    if "input_ids" not in found[0]:
+        there = listing(found[0]) or "none"
+        raise DataError(
+            f"the data set{of} has no column 'input_ids' (its columns: {there}): tokenize it first, "
+            "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
+        )
+    return found
 
 
 def _open(dataset: Any, of: str) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
@@ -352,7 +387,7 @@ def _from_rows(rows: Any, of: str) -> dict[str, pa.ChunkedArray]:
         features.append(feature)
     columns: dict[str, pa.ChunkedArray] = {}
     for name in features[0] if features else ():
-        if name not in (*TOKEN_FIELDS, *LABEL_FIELDS, *SPAN_FIELDS, "word_ids"):
+        if name not in (*TOKEN_FIELDS, *LABEL_FIELDS, *SPAN_FIELDS, "word_ids", WEIGHTS):
             columns[name] = pa.chunked_array([pa.nulls(0)])  # only its name is reported
             continue
         try:
@@ -375,31 +410,53 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
-def _without_padding(
-    ids: Column, others: dict[str, Column]
-) -> tuple[Column, Column | None, Column | None, Column | None]:
-    """(ids, token types, token labels, word numbers) without the tokens whose attention mask is 0.
+def without_padding(columns: dict[str, Column]) -> dict[str, Column]:
+    """Token columns, `input_ids` and others, without the tokens whose `attention_mask` is 0, and without that column.
 
     Padding at the ends of rows costs nothing, the views get shorter; a mask with holes makes a copy of the columns.
     """
-    mask = others.get("attention_mask")
-    columns = (ids, others.get("token_type_ids"), others.get("labels"), others.get("word_ids"))
+    mask = columns.get("attention_mask")
+    columns = {n: c for n, c in columns.items() if c is not mask}
     if mask is None or all(f.all() for f in mask.flats):
         return columns
+    ids = columns["input_ids"]
     skip, length = np.zeros_like(ids.length), ids.length.copy()
     whole = True
-    for number, flat in enumerate(mask.flats):
-        rows = np.arange(len(ids.start)) if mask.chunk is None else np.flatnonzero(mask.chunk == number)
-        on = np.flatnonzero(flat)
+    for rows, on in _places(mask, [flat != 0 for flat in mask.flats]):
         low = np.searchsorted(on, mask.start[rows])
         high = np.searchsorted(on, mask.start[rows] + mask.length[rows])
         length[rows] = high - low
         used, low, high = rows[high > low], low[high > low], high[high > low]
         skip[used] = on[low] - mask.start[used]
         whole = whole and bool(np.all(on[high - 1] - on[low] + 1 == high - low))
-    first, *rest = (None if c is None else c.narrow(skip, length) if whole else c.compact(mask) for c in columns)
-    assert first is not None
-    return first, rest[0], rest[1], rest[2]
+    return {n: c.narrow(skip, length) if whole else c.compact(mask) for n, c in columns.items()}
+
+
+def _places(column: Column, flags: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each flat array of a column: the rows that it holds, and the places where its flag is set."""
+    for number, flag in enumerate(flags):
+        rows = np.arange(len(column.start)) if column.chunk is None else np.flatnonzero(column.chunk == number)
+        yield rows, np.flatnonzero(flag)
+
+
+def _targets(array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: str) -> Column:
+    """Label rows of their own lengths, without the -100 at their ends."""
+    missing = array.is_null().to_numpy()
+    empty = missing if mapping is None else missing[mapping]
+    if not empty.any():
+        column = column_of(array, name, mapping, of)
+        length = np.zeros_like(column.length)
+        for rows, on in _places(column, [flat != IGNORED_LABEL for flat in column.flats]):
+            if len(on):
+                last = np.searchsorted(on, column.start[rows] + column.length[rows]) - 1
+                length[rows] = np.maximum(np.where(last < 0, 0, on[last] + 1) - column.start[rows], 0)
+        empty = length == 0
+    if empty.any():
+        raise DataError(
+            f"row {int(empty.argmax())}{of} has a target without text (nothing in {name!r}, {int(empty.sum())} such row(s)): give it one, or "
+            f"remove it, dataset.filter(lambda row: row[{name!r}])"
+        )
+    return column.narrow(np.zeros_like(length), length)
 
 
 def _one_sequence_per_row(

@@ -16,6 +16,18 @@ FAMILIES = {
     "electra": "unpad.families.electra",
     "deberta-v2": "unpad.families.deberta_v2",
     "modernbert": "unpad.families.modernbert",
+    "gpt2": "unpad.families.gpt2",
+    "openai-gpt": "unpad.families.openai_gpt",
+    "ctrl": "unpad.families.ctrl",
+    "llama": "unpad.families.llama",
+    "mistral": "unpad.families.mistral",
+    "qwen2": "unpad.families.qwen2",
+    "qwen3": "unpad.families.qwen3",
+    "bart": "unpad.families.bart",
+    "mbart": "unpad.families.mbart",
+    "marian": "unpad.families.marian",
+    "t5": "unpad.families.t5",
+    "mt5": "unpad.families.mt5",
 }
 
 

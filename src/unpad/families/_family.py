@@ -35,6 +35,8 @@ class Rule:
     """They are queries, keys and values, in the sizes of `ModelConfig.qkv_widths`; else all have the same size."""
     lone_row: bool = False
     """Theirs is [1, n] where ours is [n] (biases of BART's vocabulary)."""
+    where: str | None = None
+    """Field of `ModelConfig` that is true of models with these names; else a later rule tells them (T5's gated feed-forward)."""
 
     def read(self, parts: Sequence[Tensor]) -> Tensor:
         """Ours from theirs, in order."""
@@ -65,12 +67,12 @@ class Rule:
         return tuple(their.format(**numbers) + rest for their in self.theirs)
 
 
-def rename(theirs: str, ours: str, **facts: bool) -> Rule:
+def rename(theirs: str, ours: str, **facts: Any) -> Rule:
     """The same tensors under another name."""
     return Rule((theirs,), ours, **facts)
 
 
-def stack(theirs: Sequence[str], ours: str, **facts: bool) -> Rule:
+def stack(theirs: Sequence[str], ours: str, **facts: Any) -> Rule:
     """Several of their tensors are consecutive rows of one of ours."""
     return Rule(tuple(theirs), ours, **facts)
 
@@ -81,11 +83,13 @@ class FamilyHead:
 
     spec: HeadSpec
     keys: Sequence[Rule]
+    base_prefix: str | None = None
+    """What stands before base weights where it is not the family's `base_prefix`."""
 
 
-def head(keys: Sequence[Rule], **spec: Any) -> FamilyHead:
+def head(keys: Sequence[Rule], base_prefix: str | None = None, **spec: Any) -> FamilyHead:
     """A family's head from its weight rules and the facts of its `HeadSpec`."""
-    return FamilyHead(HeadSpec(**spec), keys)
+    return FamilyHead(HeadSpec(**spec), keys, base_prefix)
 
 
 def words(dense: str, norm: str, bias: str, activation: str | None = None) -> FamilyHead:
@@ -121,7 +125,8 @@ class Family:
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Keys of config.json that would change the mathematics -> the values under which nothing changes."""
     copies: Mapping[str, str] = field(default_factory=dict)
-    """Weight name of a tied copy -> that of the weight itself, which is read from the copy where the file has no other."""
+    """Weight name of a tied copy -> that of the weight itself, which is read from the copy where the file has no other. Of an untied model
+    they are no copies."""
     suffixes: Mapping[str, str] = field(default_factory=dict)
     """Head -> last part of the family's class name where it is its own ("LMHeadModel")."""
     dropped: tuple[str, ...] = (r"(.+\.)?embeddings\.position_ids",)
@@ -137,6 +142,8 @@ class Family:
             known = [*self.fields, "num_labels", "id2label", "label2id", "problem_type"]
             raise ArgumentError(f"{self.prefix}Config has no {key!r}{nearest(key, known)}; known: {', '.join(known)}")
         fields = layer_changes(fields)
+        if fields.get("decoder_layers", 0) is None:
+            del fields["decoder_layers"]  # null stands for the default (T5)
         activation(fields.get("activation", self.defaults["activation"]))  # refuses an unknown one
         return ModelConfig(**{**self.defaults, **fields, "model_type": self.model_type, "names": self.fields})
 
@@ -167,15 +174,26 @@ class Family:
         """The Hugging Face name of the family's model with this head."""
         return self.prefix + self.suffixes.get(head, HEADS[head].suffix)
 
-    def rule(self, ours: str, head: str) -> tuple[Rule, tuple[str, ...]]:
+    def rule(self, ours: str, head: str, config: ModelConfig) -> tuple[Rule, tuple[str, ...]]:
         """The rule about our parameter `ours`, and the names of its tensors in a checkpoint with `head`, base prefix included."""
         for rule in self.keys:
-            if names := rule.matches(ours):
-                return rule, tuple(("" if head == "base" else self.base_prefix) + n for n in names)
+            if (names := rule.matches(ours)) and (rule.where is None or getattr(config, rule.where)):
+                own = self.heads[head].base_prefix or self.base_prefix
+                return rule, tuple(("" if head == "base" else own) + n for n in names)
         for rule in self.heads[head].keys:
             if names := rule.matches(ours):
                 return rule, tuple(n.removeprefix(self.base_prefix) if head == "base" else n for n in names)
         raise AssertionError(f"family {self.model_type} has no rule for {ours}")
+
+    def copies_of(self, tied: bool) -> dict[str, str]:
+        """`copies` as they are in a model whose vocabulary is or is not read out with the token embedding."""
+        tables = {f"{name}.weight" for h in self.heads.values() for rule in h.keys if rule.ours == "head.table" for name in rule.theirs}
+        return {copy: name for copy, name in self.copies.items() if tied or copy not in tables}
+
+    def bare(self, name: str) -> str:
+        """A weight name without the base prefix, whichever head it was saved with."""
+        prefixes = {self.base_prefix, *(h.base_prefix for h in self.heads.values() if h.base_prefix)}
+        return next((name[len(prefix) :] for prefix in prefixes if prefix and name.startswith(prefix)), name)
 
     def normal_name(self, name: str) -> str:
         """A weight name as found in a file, in today's spelling (checkpoints born in TensorFlow say gamma and beta)."""

@@ -1,10 +1,12 @@
 """DeBERTa v2 and v3 (He et al., 2021, arXiv:2006.03654 and 2111.09543): disentangled attention over contents and relative positions."""
 
+from typing import Any
+
 from unpad.families import bert
 from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename
 
 POOLER = rename("pooler.dense", "head.dense")
-POOLED = {"drop_in": "pooler_dropout", "dense": True, "activation": "gelu"}
+POOLED: dict[str, Any] = {"drop_in": "pooler_dropout", "dense": True, "activation": "gelu"}
 
 FAMILY = Family(
     model_type="deberta-v2",

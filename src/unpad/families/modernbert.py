@@ -1,9 +1,11 @@
 """ModernBERT (Warner et al., 2024, arXiv:2412.13663): pre-norm, rotary positions, gated feed-forward, local and global attention."""
 
+from typing import Any
+
 from unpad.families._family import CLASSIFIER, Family, head, rename
 
 READ = [rename("head.dense", "head.dense"), rename("head.norm", "head.norm")]
-READING = {"dense": True, "activation": "gelu", "norm": True}
+READING: dict[str, Any] = {"dense": True, "activation": "gelu", "norm": True}
 
 FAMILY = Family(
     model_type="modernbert",

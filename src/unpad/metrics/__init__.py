@@ -1,6 +1,7 @@
 """Metrics by name: `load_metric("glue", "mrpc")`, `combine(["accuracy", "f1"])`, and plain functions.
 
-All of them stream, work offline and give plain Python floats. Only numpy is imported.
+All of them stream, work offline and give plain Python floats. Only numpy is imported here; `sacrebleu`, `chrf` and
+`rouge` load the package that defines them when they are asked for.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
 
 METRICS: dict[str, str] = {
     "accuracy": "unpad.metrics.classification:Accuracy",
+    "chrf": "unpad.metrics.translation:Chrf",
     "f1": "unpad.metrics.classification:F1",
     "glue": "unpad.metrics.glue:glue",
     "matthews_correlation": "unpad.metrics.classification:MatthewsCorrelation",
@@ -42,6 +44,8 @@ METRICS: dict[str, str] = {
     "pearsonr": "unpad.metrics.regression:Pearson",
     "precision": "unpad.metrics.classification:Precision",
     "recall": "unpad.metrics.classification:Recall",
+    "rouge": "unpad.metrics.rouge:Rouge",
+    "sacrebleu": "unpad.metrics.translation:Bleu",
     "seqeval": "unpad.metrics.seqeval:Seqeval",
     "spearmanr": "unpad.metrics.regression:Spearman",
     "squad": "unpad.metrics.squad:Squad",

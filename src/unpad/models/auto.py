@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
-from unpad.checkpoint.load import load_weights, read_config
+from unpad.checkpoint.load import has_own_table, load_weights, read_config
 from unpad.config import ModelConfig
+from unpad.core.heads import HEADS
 from unpad.core.transformer import initialise
 from unpad.errors import ArgumentError, listing, nearest
 from unpad.families import FAMILIES, Family, family
+from unpad.generate.settings import FILE as GENERATION
+from unpad.generate.settings import GenerationConfig
 from unpad.hub import resolve
 from unpad.models.model import Model
 from unpad.notices import say
@@ -85,6 +88,8 @@ class ModelClass:
             if key not in known and key not in fields:
                 raise ArgumentError(f"from_pretrained takes no argument {key!r}{nearest(key, known)}")
         named = named.replace(**options)
+        if named.tied and HEADS[self.head].vocabulary and has_own_table(folder, kind):
+            named = named.replace(tied=False)
         with torch.device("meta"):
             model = Model(named, kind, self.head)
         model.to_empty(device="cpu")
@@ -95,6 +100,8 @@ class ModelClass:
         if report.unexpected:
             say(f"{model.class_name} from {name}: not used from the file: {listing(report.unexpected, 4)}")
         model.load_report, model.name_or_path = report, str(name)
+        if model.can_generate and (folder / GENERATION).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
         if dtype is not None:
             model.to(dtype)
         return model.eval()

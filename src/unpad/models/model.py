@@ -6,10 +6,12 @@ drops the padding at the door and restores the caller's shape and order on the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,10 @@ from unpad.core.transformer import EncoderDecoder, Transformer, initialise
 from unpad.data.tokens import SPAN_FIELDS
 from unpad.errors import ArgumentError, DataError, nearest
 from unpad.families import Family
+from unpad.generate.loop import generate
+from unpad.generate.settings import GenerationConfig
 from unpad.models.outputs import ModelOutput
+from unpad.models.session import CachedSession, PlainSession
 
 _DECODER = ("decoder_input_ids", "decoder_attention_mask")
 
@@ -42,6 +47,10 @@ class Model(nn.Module):
         self.transformer.embeddings.tokens.whole = self.vocabulary and config.tied
         self.label_smoothing = 0.0
         """Share of each label that training spreads over the vocabulary (Szegedy et al., 2016)."""
+        self.generation_config: GenerationConfig | None = None
+        """How it writes; None: it does not."""
+        if self.can_generate:
+            self.generation_config = GenerationConfig.from_model_config(config)
         self.load_report: LoadReport | None = None
         self.name_or_path = ""
 
@@ -67,6 +76,11 @@ class Model(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     @property
+    def can_generate(self) -> bool:
+        """Whether it writes text: a causal language model, or an encoder-decoder with its vocabulary."""
+        return self.next or self.labels_of == "target"
+
+    @property
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads and a decoder writes."""
         return self.config.is_encoder_decoder
@@ -75,8 +89,13 @@ class Model(nn.Module):
     def inputs(self) -> list[str]:
         """Names of what `forward` reads in a batch."""
         spans = SPAN_FIELDS if self.labels_of == "span" else ()
-        decoder = _DECODER if self.is_encoder_decoder else ()
+        decoder = _DECODER if self.translates else ()
         return ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", *decoder, *spans]
+
+    @property
+    def translates(self) -> bool:
+        """Whether its decoder reads a text of its own, not that of the encoder."""
+        return self.is_encoder_decoder and self.head_name in ("base", "conditional-generation")
 
     def row_embeddings(self) -> list[RowEmbedding]:
         """The embeddings whose gradients can be kept between steps, see `RowEmbedding.train_rows`."""
@@ -110,7 +129,7 @@ class Model(nn.Module):
             ends = [more.pop(name, None) for name in SPAN_FIELDS]
             if all(isinstance(end, Tensor) for end in ends):
                 labels = torch.stack([end.view(-1) for end in ends], dim=1)
-        written = [more.pop(name, None) if self.is_encoder_decoder else None for name in _DECODER]
+        written = [more.pop(name, None) if self.translates else None for name in _DECODER]
         more.pop("use_cache", None)
         if more:
             name, known = next(iter(more)), [*self.inputs, "return_dict"]
@@ -125,8 +144,8 @@ class Model(nn.Module):
                 f"input_ids must be a PackedBatch or a tensor {shape}, not {_what(input_ids)}; use return_tensors='pt' and padding=True"
             )
         if input_ids.device.type == "cpu":  # there a look at the values is free; elsewhere it would wait
-            self._check_values(input_ids, token_type_ids, labels)
-        if self.labels_of == "target" or (self.is_encoder_decoder and self.head_name == "base"):
+            self._check_values(input_ids, token_type_ids, labels, written[0])
+        if self.translates:
             answer = self._translate(input_ids, attention_mask, labels, *written)
             return answer if return_dict else answer.to_tuple()
         choices = input_ids.shape[1] if self.labels_of == "choice" else 1
@@ -141,10 +160,14 @@ class Model(nn.Module):
         output = self._answer(replace(batch, asked=every), (slots, tuple(ids.shape)))  # type: ignore[union-attr]
         return output if return_dict else output.to_tuple()
 
-    def _check_values(self, input_ids: Tensor, token_type_ids: Tensor | None, labels: Tensor | None) -> None:
+    def _check_values(
+        self, input_ids: Tensor, token_type_ids: Tensor | None, labels: Tensor | None, written: Tensor | None = None
+    ) -> None:
         """Name the first value that no table of the model holds; PyTorch would only say that an index is out of range."""
         config = self.config
         checks = [("input_ids", input_ids, config.vocab_size, "use the model's own tokenizer")]
+        if isinstance(written, Tensor):
+            checks.append((_DECODER[0], written, config.vocab_size, checks[0][-1]))
         if isinstance(token_type_ids, Tensor) and config.segments:
             checks.append(("token_type_ids", token_type_ids, config.segments, checks[0][-1]))
         sizes = {"row": config.num_labels, "token": config.vocab_size if self.vocabulary else config.num_labels}
@@ -155,7 +178,8 @@ class Model(nn.Module):
         one_class = self.labels_of in ("token", "target") or config.problem_type in (None, PROBLEM_TYPES[0])
         several = self.labels_of == "row" and isinstance(labels, Tensor) and labels.dim() > 1
         if isinstance(labels, Tensor) and size > 1 and one_class and not several and not labels.is_floating_point():
-            checks.append(("labels", labels[labels != IGNORED_LABEL], size, "pass num_labels= to from_pretrained"))
+            advice = checks[0][-1] if self.vocabulary else "pass num_labels= to from_pretrained"
+            checks.append(("labels", labels[labels != IGNORED_LABEL], size, advice))
         for name, values, size, advice in checks:
             wrong = values[(values < 0) | (values >= size)]
             if wrong.numel():
@@ -163,10 +187,10 @@ class Model(nn.Module):
 
     def _answer(self, batch: PackedBatch, grid: tuple[Tensor, tuple[int, int]] | None) -> ModelOutput:
         """`grid`: places [T] of the tokens in the caller's [B, S], to which answers per token then return."""
-        if batch.lengths and batch.lengths[0] > self.config.longest:
+        longest = max((part.lengths[0] for part in (batch, batch.target) if part is not None and part.lengths), default=0)
+        if longest > self.config.longest:
             raise DataError(
-                f"a sequence of {batch.lengths[0]} tokens is longer than the model's {self.config.longest} positions; "
-                "tokenize with truncation=True"
+                f"a sequence of {longest} tokens is longer than the model's {self.config.longest} positions; tokenize with truncation=True"
             )
         if self.is_encoder_decoder:
             source, batch = batch, self._target(batch)
@@ -225,6 +249,8 @@ class Model(nn.Module):
         if weights is not None:
             weights = (torch.cat([weights[1:], weights[:1]]) if self.next else weights).index_select(0, asked)
         labels_M, tokens = labels.index_select(0, asked), self.transformer.embeddings.tokens
+        if labels_M.device.type == "cpu":
+            self._check_values(labels_M[:0], None, labels_M)
         smoothing = self.label_smoothing if self.training else 0.0
         return self.head(hidden_TD, batch, tokens, labels_M, weights, smoothing)
 
@@ -242,30 +268,36 @@ class Model(nn.Module):
         return replace(target, input_ids=self.shift_right(target.labels, target.cu_seqlens))
 
     def shift_right(self, ids_T: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Packed ids [T] one place later, each sequence behind the decoder's start token; -100 becomes padding."""
-        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
-        if start is None:
+        """Packed ids [T] one place later, each sequence behind the decoder's start token, or behind its own last one where the
+        configuration says `target_wraps`; -100 becomes padding."""
+        bounds, pad = cu_seqlens.long(), self.config.pad_token_id or 0
+        ids_T = ids_T.masked_fill(ids_T < 0, pad)
+        first: Any = self.config.decoder_start_token_id
+        if self.config.target_wraps:
+            lengths = torch.cat([bounds[:1], (ids_T != pad).long().cumsum(0)])[bounds].diff()
+            first = ids_T[bounds[:-1] + (lengths - 1).clamp(min=0)]
+        if first is None:
             raise ArgumentError(
                 "the configuration has no decoder_start_token_id; set it, e.g. to the id of the pad token"
             )
-        shifted = torch.cat([ids_T[:1], ids_T[:-1]]).clamp(min=-1)
-        shifted[cu_seqlens[:-1].long()] = start
-        return shifted.masked_fill(shifted < 0, pad or 0)
+        shifted = torch.cat([ids_T[:1], ids_T[:-1]])
+        shifted[bounds[:-1]] = first
+        return shifted
 
     def _translate(
         self, input_ids: Tensor, mask: Tensor | None, labels: Tensor | None, written: Any, written_mask: Any
     ) -> ModelOutput:
         """The padded call of an encoder-decoder."""
         source, places = from_padded(input_ids, mask)
-        if written is None and labels is None:
-            raise ArgumentError(f"{self.class_name} needs labels or decoder_input_ids beside input_ids")
         if written is None:
-            start, pad = self.config.decoder_start_token_id, self.config.pad_token_id or 0
-            first = labels.new_full((len(labels), 1), pad if start is None else start)  # type: ignore[union-attr, arg-type]
-            written = torch.cat([first, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED_LABEL, pad)], 1)  # type: ignore[index]
+            text = labels if labels is not None else input_ids if self.head_name == "base" else None
+            if text is None:
+                raise ArgumentError(f"{self.class_name} needs labels or decoder_input_ids beside input_ids")
+            bounds = torch.arange(0, text.numel() + 1, text.shape[1], device=text.device)
+            written = self.shift_right(text.reshape(-1), bounds).view_as(text)
         target, slots = from_padded(written, written_mask, labels=labels, token_labels=labels is not None)
         target = replace(target, given=True, asked=torch.arange(target.tokens, device=written.device))
-        answer = self._answer(replace(source, target=target), (slots, tuple(written.shape)))  # type: ignore[arg-type]
+        answer = self._answer(replace(source, target=target), (slots, tuple(written.shape)))
         memory = answer.get("encoder_last_hidden_state")
         if memory is not None:
             answer["encoder_last_hidden_state"] = _spread(memory, places, tuple(input_ids.shape))  # type: ignore[arg-type]
@@ -294,6 +326,21 @@ class Model(nn.Module):
             )
         return sequence_loss(logits, labels, kind)
 
+    def generate(self, input_ids: Any = None, **options: Any) -> Any:
+        """Write on after each row of `input_ids` [B, S], or for encoder-decoders an answer to it; see `unpad.generate.loop.generate`."""
+        if not self.can_generate:
+            raise ArgumentError(
+                f"{self.class_name} cannot generate; load the model with AutoModelForCausalLM or AutoModelForSeq2SeqLM"
+            )
+        return generate(self, input_ids, **options)
+
+    def session(
+        self, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None, use_cache: bool = True
+    ) -> CachedSession | PlainSession:
+        """A generation that starts with `prompts`, token ids of any lengths (of an encoder-decoder what its decoder reads first, and
+        `sources` what its encoder reads, row by row)."""
+        return (CachedSession if use_cache else PlainSession)(self, prompts, sources)
+
     def load_weights(self, folder: str | Path) -> LoadReport:
         """Read the weights of a folder that `save_pretrained` wrote into this model. Raises CheckpointError when they do not fit."""
         return load_weights(self, Path(folder), self.family, self.head_name)
@@ -306,6 +353,8 @@ class Model(nn.Module):
         `save_function` is accepted for old scripts and not used: weights are never pickled.
         """
         save_weights(self, self.config, self.family, self.head_name, Path(folder), max_shard_size)
+        if self.generation_config is not None:
+            self.generation_config.save_pretrained(folder)
 
     def __repr__(self) -> str:
         return f"{self.class_name}({self.num_parameters() / 1e6:.1f}M parameters, {self.config.layers} layers, width {self.config.width})\n{super().__repr__()}"

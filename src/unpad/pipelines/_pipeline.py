@@ -17,14 +17,17 @@ import torch
 from torch import Tensor
 
 from unpad.batch import PackedBatch
-from unpad.core.heads import HEADS
+from unpad.config import ModelConfig
 from unpad.data.sampler import token_budget_batches
 from unpad.engine.precision import choose_precision
-from unpad.errors import ArgumentError, CheckpointError, DataError, nearest
+from unpad.errors import ArgumentError, CheckpointError, DataError, listing, nearest
+from unpad.families import family
+from unpad.generate.loop import generate_rows
+from unpad.generate.settings import FIELDS, UNSUPPORTED, GenerationConfig, settle
 from unpad.models import auto
 from unpad.models.model import Model
 from unpad.notices import say, say_once
-from unpad.tasks import Features, Task, spent, task_of
+from unpad.tasks import Features, Task, languages, spent, task_of
 from unpad.tasks import task as find_task
 from unpad.text.tokenizer import AutoTokenizer, Tokenizer, TruncationReport
 
@@ -34,6 +37,7 @@ BAR_FROM = 2000
 """Lists longer than this show progress when standard error is a terminal."""
 _TOKENIZER = ("truncation", "max_length")
 _IGNORED = ("batch_size", "num_workers", "padding", "framework", "use_fast")
+_MOST, _LEAST = ("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")
 
 
 class Pipeline:
@@ -76,8 +80,13 @@ class Pipeline:
                 f"input 0 is None: a pipeline for {self.task} needs an input; give a text, or a list of them"
             )
         called = self._checked(options, "a pipeline call")
-        merged = {**self._options, **called}
+        others = [
+            n for pair in (_MOST, _LEAST) if not called.keys().isdisjoint(pair) for n in pair
+        ]  # a length replaces the other
+        merged = {**{n: v for n, v in self._options.items() if n not in others}, **called}
         limit = self._limit(merged)  # wrong options are refused now, also where the answers come later
+        if self._task.generates:
+            settle(self.model.generation_config, self.model.config, *self._writing(merged))
         if hasattr(inputs, "tolist"):  # numpy arrays and pandas columns
             inputs = inputs.tolist()
         if isinstance(inputs, list):
@@ -93,7 +102,7 @@ class Pipeline:
         before = self.tokenizer.truncation_report()
         found = self._answers(inputs, options, limit, 0, _bar(len(inputs)))
         self._say_cut([spent(before, self.tokenizer.truncation_report())], limit)
-        return found
+        return self._task.several(found)
 
     def _stream(self, windows: Iterator[list[Any]], options: Mapping[str, Any], limit: int) -> Iterator[Any]:
         done, cut = 0, []
@@ -122,7 +131,40 @@ class Pipeline:
         if not len(features):
             return self._task.answers([], features, config, mine)
         self._check(features, limit, first, len(inputs))
-        return self._task.answers(self._found(features, mine, bar), features, config, mine)
+        if self._task.generates:
+            found: Any = self._written(features, options, first, bar)
+        else:
+            found = self._found(features, mine, bar)
+        return self._task.answers(found, features, config, mine)
+
+    def _written(self, features: Features, options: Mapping[str, Any], first: int, bar: Any) -> list[list[np.ndarray]]:
+        """What the model writes for the features: for each the new tokens of `num_return_sequences` answers."""
+        rows = np.split(features.input_ids, features.ends[:-1])
+        prompts, sources = (None, rows) if self.model.is_encoder_decoder else (rows, None)
+        settings, asked = self._writing(options)
+        if (seed := asked.get("seed", settings.seed)) is not None:  # other windows of a stream draw other numbers
+            asked["seed"] = seed + first
+        progress = None if bar is None else bar.update
+        try:
+            with self.precision.autocast(self.device.type):
+                return generate_rows(
+                    self.model, prompts, sources, settings, tokenizer=self.tokenizer, max_tokens=self.max_tokens, progress=progress, **asked
+                )  # fmt: skip
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _writing(self, options: Mapping[str, Any]) -> tuple[GenerationConfig, dict[str, Any]]:
+        """How it is generated: what the task gives where neither the model's own settings nor the caller say anything, and what the
+        caller says. A length anywhere replaces all lengths of the task."""
+        asked = {name: value for name, value in options.items() if name in FIELDS}
+        given, own = options.get("generation_config"), self.model.generation_config
+        given = {} if given is None else given.to_dict()
+        stated = asked.keys() | given.keys() | ({} if own is None else own.stated()).keys()
+        stated |= set(() if stated.isdisjoint((*_MOST, *_LEAST)) else (*_MOST, *_LEAST))
+        of_task = self._task.writing(self.model.config, self.tokenizer, options)
+        of_task = {name: value for name, value in of_task.items() if name in FIELDS and name not in stated}
+        return GenerationConfig.from_dict({**of_task, **given}), asked
 
     def _found(self, features: Features, options: Mapping[str, Any], bar: Any) -> Any:
         """The model's answers on the CPU in the order of the features: [B, C] fp32, or B arrays where they are per token."""
@@ -175,13 +217,14 @@ class Pipeline:
             )
 
     def _limit(self, options: Mapping[str, Any]) -> int:
-        """Tokens that an input may have."""
-        most = self.model.config.longest
-        asked = options.get("max_length")
+        """Tokens that an input may have. A prompt leaves room for a token after it."""
+        most = self.model.config.longest - (self._task.generates and not self.model.is_encoder_decoder)
+        name = "max_source_length" if self._task.generates else "max_length"
+        asked = options.get(name)
         if asked is None:
             return min(most, self.tokenizer.model_max_length)
         if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
-            raise ArgumentError(f"max_length={asked!r} is outside 1..{most}, the tokens that the model takes")
+            raise ArgumentError(f"{name}={asked!r} is outside 1..{most}, the tokens that the model takes")
         return asked
 
     def _say_cut(self, costs: Sequence[TruncationReport], limit: int) -> None:
@@ -195,15 +238,23 @@ class Pipeline:
 
     def _checked(self, options: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The options without those that change nothing. Raises ArgumentError for unknown ones."""
-        known = (*self._task.options, *_TOKENIZER)
+        written = ("generation_config", *FIELDS) if self._task.generates else ()
+        known = tuple(dict.fromkeys((*self._task.options, *_TOKENIZER, *written)))
+        taken = (*known, *_IGNORED, *(UNSUPPORTED if written else ()))
         for name in options:
-            if name not in known and name not in _IGNORED:
+            if name not in taken:
                 raise ArgumentError(
-                    f"{where} for {self.task} has no option {name!r}{nearest(name, known)}; there are: {', '.join(known)}"
+                    f"{where} for {self.task} has no option {name!r}{nearest(name, known)}; there are: {listing(known, 99)}"
                 )
+        given = options.get("generation_config")
+        if given is not None and not isinstance(given, GenerationConfig):
+            raise ArgumentError(f"generation_config is a {type(given).__name__}; give an unpad.GenerationConfig")
+        if written:  # what would change the text and is not supported is refused here, by name
+            GenerationConfig(**{name: value for name, value in options.items() if name in UNSUPPORTED})
         mine = self._task.checked({name: options[name] for name in self._task.options if name in options})
         mine = self._task.settled(mine, self.tokenizer)
-        return {**mine, **{name: options[name] for name in _TOKENIZER if options.get(name) is not None}}
+        passed = {name: options[name] for name in (*_TOKENIZER, *written) if options.get(name) is not None}
+        return {**mine, **passed}
 
     def __repr__(self) -> str:
         return f"Pipeline({self.task!r}, {self.model.class_name} from {self.model.name_or_path!r}, {self.precision.name} on {self.device})"
@@ -268,6 +319,7 @@ def build(
 ) -> Pipeline:
     """See `unpad.pipeline`."""
     found = None if task is None else find_task(task)
+    options = {**languages(task), **options}
     hub = {name: options.pop(name) for name in auto.HUB_OPTIONS if name in options}
     given = options.pop("model_kwargs", None) or {}
     if not isinstance(given, Mapping):
@@ -328,7 +380,7 @@ def _load(asked: Task | None, name: str | Path | None, loading: dict[str, Any]) 
     if asked is None:
         hub = {key: value for key, value in loading.items() if key in auto.HUB_OPTIONS}
         config = auto.AutoConfig.from_pretrained(name, **hub)
-        asked = next((t for t in map(_task_of_class, config.architectures) if t is not None), None)
+        asked = next(iter(_tasks_of(config)), None)
         if asked is None:
             what = ", ".join(config.architectures) or "no architecture"
             raise ArgumentError(
@@ -337,17 +389,18 @@ def _load(asked: Task | None, name: str | Path | None, loading: dict[str, Any]) 
     return asked, _from_pretrained(asked, name, loading)
 
 
-def _task_of_class(name: str) -> Task | None:
-    """The task of a Hugging Face class name, such as BertForSequenceClassification."""
-    heads = [head for head, kind in HEADS.items() if head != "base" and name.endswith(kind.suffix)]
-    return task_of(heads[0]) if heads else None
+def _tasks_of(config: ModelConfig) -> list[Task]:
+    """The tasks of the Hugging Face classes that a configuration names, such as BertForSequenceClassification or MarianMTModel."""
+    kind = family(config.model_type)
+    heads = {kind.class_name(head): head for head in kind.heads}
+    return [found for name in config.architectures if (found := task_of(heads.get(name, "base"))) is not None]
 
 
 def _from_pretrained(found: Task, name: str | Path, loading: dict[str, Any]) -> Model:
     model: Model = getattr(auto, found.auto_class).from_pretrained(name, **loading)
     if found.head == "base":
         return model
-    heads = {task.head for task in map(_task_of_class, model.config.architectures) if task is not None}
+    heads = {task.head for task in _tasks_of(model.config)}
     if model.load_report is not None and model.load_report.new:
         say(f"{name} was never trained for {found.name}: the answers of its new head mean nothing until it is")
     elif heads and found.head not in heads:  # heads whose weights have the same names and shapes

@@ -146,6 +146,8 @@ class Task:
     """A model has one output per label, and data without labels teach it nothing."""
     one_to_one: ClassVar[bool] = True
     """`prepare` makes one row of each row."""
+    generates: ClassVar[bool] = False
+    """Its models write their answers: a pipeline generates, and the fields of `GenerationConfig` are options beside its own."""
 
     def columns(
         self,
@@ -167,7 +169,7 @@ class Task:
         label_names: Sequence[str] | None = None,
         **settings: Any,
     ) -> Prepared:
-        """Tokenize a data set and turn its labels into numbers."""
+        """Tokenize a data set and turn its labels into numbers. `settings` are those of the task, and `config`, the model's if it is known."""
         raise NotImplementedError
 
     def collator(self, tokenizer: Tokenizer, **settings: Any) -> Any:
@@ -216,6 +218,14 @@ class Task:
     def single(self, answer: Any, is_text: bool, called: Mapping[str, Any]) -> Any:
         """What a pipeline gives for one input that is no list; `called` are the options of this very call."""
         return answer
+
+    def several(self, answers: list[Any]) -> list[Any]:
+        """What a pipeline gives for a list."""
+        return answers
+
+    def writing(self, config: ModelConfig, tokenizer: Tokenizer, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of `GenerationConfig` that the task gives its models; what a caller sets goes before them."""
+        return {}
 
     def metrics(self, config: ModelConfig, notes: Any = None) -> Judge | None:
         """The figures by which predictions are judged, as a streaming metric for the Trainer; `notes` are those of the
@@ -271,6 +281,8 @@ class Judge:
 
     by_row: ClassVar[bool] = False
     """`add_batch` takes the numbers of the samples too, as `rows` [B]."""
+    generates: ClassVar[bool] = False
+    """It judges what a model writes: `add_batch` takes lists of 1-D arrays of ids, the new tokens and the labels (or None)."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)

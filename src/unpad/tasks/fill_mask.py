@@ -13,7 +13,8 @@ import numpy as np
 from unpad.data import chunks
 from unpad.data.collators import DataCollatorForLanguageModeling, DataCollatorForWholeWordMask
 from unpad.errors import ArgumentError, DataError, listing
-from unpad.notices import say, say_once
+from unpad.notices import say_once
+from unpad.tasks._columns import say_read, splits_of
 from unpad.tasks._task import Columns, Example, Features, Prepared, Task, spent, tokenize
 from unpad.tasks.text_classification import TASK as FINDER
 from unpad.tasks.text_classification import text_array
@@ -77,14 +78,12 @@ class FillMask(Task):
 
         self.collator(tokenizer, **settings)  # wrong settings are refused before the work
         size = chunks.chunk_size(chunk_size, max_length or tokenizer.model_max_length)
-        splits = raw if isinstance(raw, Mapping) else {str(raw.split or "train"): raw}
+        splits = splits_of(raw)
         before, done = tokenizer.truncation_report(), {}
         for split, part in splits.items():
-            texts = [text_array(part, name, str(split)) for name in (columns.text, *columns.more)]
-            done[str(split)] = chunks.chunked(tokenizer, texts, size, keep_last, str(split))
-        unused = dict.fromkeys(c for part in splits.values() for c in part.column_names)
-        if left := [c for c in unused if c not in columns.used]:
-            say(f"{self.name} reads {listing(map(repr, columns.used))}; not used: {listing(left)}")
+            texts = [text_array(part, name, split) for name in (columns.text, *columns.more)]
+            done[split] = chunks.chunked(tokenizer, texts, size, keep_last, split)
+        say_read(self.name, listing(map(repr, columns.used)), splits, columns.used)
         return Prepared(DatasetDict(done), columns, None, None, None, spent(before, tokenizer.truncation_report()))
 
     def collator(

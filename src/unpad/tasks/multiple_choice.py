@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unpad.data.collators import DataCollatorForMultipleChoice
-from unpad.errors import ArgumentError, DataError, listing, nearest
+from unpad.errors import ArgumentError, DataError, listing
 from unpad.metrics import load_metric
-from unpad.notices import say
+from unpad.tasks._columns import check_named, one_of, say_lost, say_read, splits_of
 from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
 
 if TYPE_CHECKING:
@@ -49,13 +49,9 @@ class MultipleChoice(Task):
     ) -> Columns:  # fmt: skip
         """The columns to read: `text`, `text_pair` (what the choices continue, where that is a column of its own), `label`, and in
         `more` the choices: one column of lists, or several of texts. Names that are given win. Raises DataError when one is missing."""
-        if isinstance(dataset, Mapping):
-            dataset = dataset["train"] if "train" in dataset else next(iter(dataset.values()))
+        dataset = one_of(dataset)
         there = dataset.column_names
-        names = f"the columns are: {listing(there, 40)}"
-        for option, name in (("text", text), ("text_pair", text_pair), ("label", label)):
-            if name is not None and name not in there:
-                raise DataError(f"there is no column {name!r} for {option}={nearest(name, there)}; {names}")
+        check_named({"text": text, "text_pair": text_pair, "label": label}, there)
         lists = tuple(n for n in CHOICES if n in there and not hasattr(dataset.features[n], "dtype"))[:1]
         more = lists or tuple(sorted(filter(NUMBERED.fullmatch, there), key=str.lower))
         if text is None:
@@ -67,7 +63,9 @@ class MultipleChoice(Task):
         wanted = {"the prompt (a question)": text, "the choices (choices, or ending0, ending1, ...)": more}
         for what, found in {**wanted, "the label": label or not labelled}.items():
             if not found:
-                raise DataError(f"no column looks like {what}; name it (text=, label=) or rename it; {names}")
+                raise DataError(
+                    f"no column looks like {what}; name it (text=, label=) or rename it; the columns are: {listing(there, 40)}"
+                )
         return Columns(str(text), text_pair, label, more)
 
     def prepare(
@@ -81,14 +79,11 @@ class MultipleChoice(Task):
         """
         from datasets import DatasetDict
 
-        splits = dict(raw) if isinstance(raw, Mapping) else {raw.split or "train": raw}
-        before = tokenizer.truncation_report()
-        done = {str(s): _tokenized(part, tokenizer, columns, max_length, s) for s, part in splits.items()}
+        splits, before = splits_of(raw), tokenizer.truncation_report()
+        done = {s: _tokenized(part, tokenizer, columns, max_length, s) for s, part in splits.items()}
         lost = spent(before, tokenizer.truncation_report())
-        if lost.truncated:
-            say(f"{lost} (the limit is {max_length or tokenizer.model_max_length} tokens)")
-        left = dict.fromkeys(n for p in splits.values() for n in p.column_names if n not in columns.used)
-        say(f"{self.name} reads {listing(columns.used)}" + (f"; not used: {listing(left)}" if left else ""))
+        say_lost(lost, max_length or tokenizer.model_max_length)
+        say_read(self.name, listing(columns.used), splits, columns.used, always=True)
         return Prepared(DatasetDict(done), columns, None, None, None, lost)
 
     def collator(self, tokenizer: Tokenizer, **settings: Any) -> Any:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from unpad.errors import ArgumentError, DataError, listing, nearest
+from unpad.errors import ArgumentError, DataError, listing
 from unpad.metrics import load_metric
 from unpad.notices import say
+from unpad.tasks._columns import check_named, one_of, splits_of
 from unpad.tasks._labels import whole_column
 from unpad.tasks._spans import Gold, Windows, best_spans, cut, dataset, probabilities
 from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent
@@ -55,17 +56,13 @@ class QuestionAnswering(Task):
         self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
     ) -> Columns:  # fmt: skip
         """The columns to read, those that are not given found by `NAMES`. Raises DataError where one is missing."""
-        one = dataset.get("train", next(iter(dataset.values()))) if isinstance(dataset, Mapping) else dataset
-        there, found = list(one.column_names), {"text": text, "text_pair": text_pair, "label": label}
+        there, found = list(one_of(dataset).column_names), {"text": text, "text_pair": text_pair, "label": label}
+        check_named(found, there, "question, context and answers")
         for key, name in list(found.items()):
             free = [n for n in NAMES[key] if n in there and n not in found.values()]
             found[key] = name or next(iter(free), None)
-            if (name or found[key]) not in there and (name or key != "label" or labelled):
-                wrong = f"there is no column {name!r} for {key}={nearest(name, there)}" if name else f"no column is called {NAMES[key][0]!r} or alike; name it with {key}="  # fmt: skip
-                raise DataError(f"{wrong}; the columns are: {listing(there, 40)}")
-        named = [name for name in (text, text_pair, label) if name is not None]
-        if twice := next((name for name in named if named.count(name) > 1), None):
-            raise DataError(f"column {twice!r} is named for two things; question, context and answers are different columns of: {listing(there, 40)}")  # fmt: skip
+            if found[key] is None and (key != "label" or labelled):
+                raise DataError(f"no column is called {NAMES[key][0]!r} or alike; name it with {key}=; the columns are: {listing(there, 40)}")  # fmt: skip
         answers = None if labelled is False else found["label"]
         return Columns(str(found["text"]), found["text_pair"], answers, (START,) * bool(answers and START in there))  # fmt: skip
 
@@ -85,8 +82,7 @@ class QuestionAnswering(Task):
             raise ArgumentError(f"bad_answers={bad_answers!r} is unknown; allowed: 'error', 'drop'")
         window = max_length or min(OPTIONS["max_seq_len"], tokenizer.model_max_length)
         stride = min(OPTIONS["doc_stride"], window // 4) if stride is None else stride
-        splits = dict(raw) if isinstance(raw, Mapping) else {str(raw.split or "train"): raw}
-        before, done, notes = tokenizer.truncation_report(), {}, {}
+        splits, before, done, notes = splits_of(raw), tokenizer.truncation_report(), {}, {}
         for split, part in splits.items():
             questions, contexts = _texts(part, columns.text, "question", split), _texts(part, str(columns.text_pair), "context", split)  # fmt: skip
             if not questions:

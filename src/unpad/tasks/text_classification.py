@@ -12,7 +12,7 @@ import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.metrics import load_metric
-from unpad.notices import say
+from unpad.tasks._columns import check_named, not_found, one_of, say_lost, say_read, splits_of
 from unpad.tasks._labels import MULTI, REGRESSION, SINGLE, Targets, read_targets, whole_column
 from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
 from unpad.tasks.glue import glue_of, glue_task
@@ -69,25 +69,14 @@ class TextClassification(Task):
         columns that there are, when one is missing or several could be meant.
         """
         features = _first(dataset).features
-        for option, name in (("text", text), ("text_pair", text_pair), ("label", label)):
-            if name is not None and name not in features:
-                raise DataError(
-                    f"there is no column {name!r} for {option}={nearest(name, features)}; the columns are: {listing(features, 40)}"
-                )
+        check_named({"text": text, "text_pair": text_pair, "label": label}, features)
         if text is None:
             text, text_pair = _find_texts(features, text_pair, label)
         if label is None and labelled is not False:
             label = _find_label(features, (text, text_pair))
             if label is None and labelled:
-                raise DataError(
-                    f"no column looks like the label; name it with label=; the columns are: {listing(features, 40)}"
-                )
-        given = [name for name in (text, text_pair, label) if name is not None]
-        for name in given:
-            if given.count(name) > 1:
-                raise DataError(
-                    f"column {name!r} is named for two things; text, text_pair and label are different columns of: {listing(features, 40)}"
-                )
+                raise not_found("label", "label=", features)
+        check_named({"text": text, "text_pair": text_pair, "label": label}, features, "text, text_pair and label")
         return Columns(text, text_pair, label)
 
     def prepare(
@@ -110,9 +99,7 @@ class TextClassification(Task):
         """
         from datasets import DatasetDict
 
-        splits = {str(k): v for k, v in raw.items()} if isinstance(raw, Mapping) else {str(raw.split or "train"): raw}
-        if not splits:
-            raise DataError("the data set has no splits; load or build one with at least 'train'")
+        splits = splits_of(raw)
         glue = glue_of(settings.get("data_name"), columns.text, columns.text_pair)
         if glue is not None and label_names is None and _unnamed(splits, columns.label):
             label_names = glue.label_names
@@ -123,14 +110,10 @@ class TextClassification(Task):
             pairs = None if columns.text_pair is None else _texts(part, columns.text_pair, split)
             done[split] = _tokenized(tokenizer, texts, pairs, max_length, targets.values[split], targets, split)
         lost = spent(before, tokenizer.truncation_report())
-        if lost.truncated:
-            say(f"{lost} (the limit is {max_length or tokenizer.model_max_length} tokens)")
-        used = {columns.text, columns.text_pair, columns.label}
-        dropped = [c for c in dict.fromkeys(c for part in splits.values() for c in part.column_names) if c not in used]
-        if dropped:
-            pair = f" and {columns.text_pair!r}" if columns.text_pair else ""
-            answer = f", the label is {columns.label!r}" if columns.label else ""
-            say(f"{self.name} reads {columns.text!r}{pair}{answer}; not used: {listing(dropped)}")
+        say_lost(lost, max_length or tokenizer.model_max_length)
+        pair = f" and {columns.text_pair!r}" if columns.text_pair else ""
+        answer = f", the label is {columns.label!r}" if columns.label else ""
+        say_read(self.name, f"{columns.text!r}{pair}{answer}", splits, (columns.text, columns.text_pair, columns.label))
         notes = {} if glue is None else dict.fromkeys((*splits, "validation"), settings["data_name"])
         return Prepared(DatasetDict(done), columns, targets.names, targets.count, targets.kind, lost, notes)
 
@@ -352,11 +335,8 @@ def _mixed(
 
 
 def _first(dataset: Any) -> Any:
-    """The data set itself, or the split of a dictionary that stands for all."""
-    if isinstance(dataset, Mapping):
-        if not dataset:
-            raise DataError("the data set has no splits; load or build one with at least 'train'")
-        dataset = dataset["train"] if "train" in dataset else next(iter(dataset.values()))
+    """The data set itself, or the split of a dictionary that stands for all, with the types of its columns."""
+    dataset = one_of(dataset)
     if not isinstance(getattr(dataset, "features", None), Mapping):
         raise DataError(
             f"a {type(dataset).__name__} has no columns with known types; load the data with load_dataset(...)"
@@ -384,9 +364,7 @@ def _find_texts(features: Mapping[str, Any], second: str | None, label: str | No
     if len(known) > 1:
         raise _unclear("text", known, features)
     if not known:
-        raise DataError(
-            f"no column looks like the text; name it with text= (and text_pair=); the columns are: {listing(features, 40)}"
-        )
+        raise not_found("text", "text= (and text_pair=)", features)
     return known[0], second
 
 

@@ -18,6 +18,7 @@ from unpad.batch import within
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.notices import say
 from unpad.tasks import _tags
+from unpad.tasks._columns import check_named, not_found, one_of, say_lost, say_read, splits_of
 from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Task, spent
 
 if TYPE_CHECKING:
@@ -106,16 +107,13 @@ class TokenClassification(Task):
         Raises DataError, with the columns that there are, for one that is missing."""
         if text_pair is not None:
             raise ArgumentError(f"{self.name} reads one text, no pairs; leave text_pair={text_pair!r} out")
-        one = dataset.get("train", next(iter(dataset.values()))) if isinstance(dataset, Mapping) else dataset
-        there, found = list(one.column_names), {"text": text, "label": label}
+        there, found = list(one_of(dataset).column_names), {"text": text, "label": label}
+        check_named(found, there)
         known = {"text": WORDS if labelled else WORDS + TEXTS, "label": () if labelled is False else TAGS}
         for key, what in (("text", "words (a list in each row)"), ("label", "tags (a list in each row)")):
-            name = found[key]
-            if name is not None and name not in there:
-                raise DataError(f"there is no column {name!r} for {key}={nearest(name, there)}; the columns are: {listing(there, 40)}")  # fmt: skip
-            found[key] = name or next((n for n in known[key] if n in there), None)
+            found[key] = found[key] or next((n for n in known[key] if n in there), None)
             if found[key] is None and (key == "text" or labelled):
-                raise DataError(f"no column looks like the {what}; name it with {key}=; the columns are: {listing(there, 40)}")  # fmt: skip
+                raise not_found(what, f"{key}=", there)
         if found["text"] == found["label"]:
             raise DataError(f"column {found['text']!r} is named for words and for tags; these are different columns of: {listing(there, 40)}")  # fmt: skip
         return Columns(str(found["text"]), None, found["label"])
@@ -133,7 +131,7 @@ class TokenClassification(Task):
         """
         from datasets import DatasetDict
 
-        splits = {str(k): v for k, v in raw.items()} if isinstance(raw, Mapping) else {str(raw.split or "train"): raw}  # fmt: skip
+        splits = splits_of(raw)
         words = {split: _tags.read_words(part, columns.text, split) for split, part in splits.items()}
         tagged = {split: part for split, part in splits.items() if columns.label in part.column_names}
         tags, names = _tags.read_tags(tagged, words, str(columns.label), label_names)
@@ -146,14 +144,11 @@ class TokenClassification(Task):
             done[split], firsts = _tags.tokenized(tokenizer, lists, tags.get(split), later, max_length)
             learned += firsts
         lost = spent(before, tokenizer.truncation_report())
-        if lost.truncated:
-            say(f"{lost} (the limit is {max_length or tokenizer.model_max_length} tokens)")
-        elif silent := sum(len(lists.flat) for lists in words.values()) - learned:
+        say_lost(lost, max_length or tokenizer.model_max_length)
+        if (silent := sum(len(lists.flat) for lists in words.values()) - learned) and not lost.truncated:
             say(f"{silent} words have no tokens (empty, or of characters that the tokenizer leaves out): their tags are not learned")  # fmt: skip
-        dropped = dict.fromkeys(c for part in splits.values() for c in part.column_names if c not in columns.used)  # fmt: skip
-        if dropped:
-            answer = f", the tags are {columns.label!r}" if columns.label else ""
-            say(f"{self.name} reads {columns.text!r}{answer}; not used: {listing(dropped)}")
+        answer = f", the tags are {columns.label!r}" if columns.label else ""
+        say_read(self.name, f"{columns.text!r}{answer}", splits, columns.used)
         return Prepared(DatasetDict(done), columns, names, count, None, lost)
 
     # ---- pipelines ----

@@ -6,10 +6,12 @@ A row is what one encoding is made of: a string, a list of words, or a tuple of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpad.errors import ArgumentError, DataError, nearest
 from unpad.notices import say_once
+from unpad.text.formats import first_line, from_rust
 
 if TYPE_CHECKING:
     from unpad.text.tokenizer import Tokenizer
@@ -28,10 +30,30 @@ class Plan(NamedTuple):
 
     truncation: dict[str, Any] | None
     padding: dict[str, Any] | None
+    side: str | None = None
+    """"source" or "target" where these differ: the language code that a text is marked with, or else that word."""
 
 
-AS_IT_IS = Plan(None, None)
-"""Neither cut nor padded."""
+@dataclass
+class TruncationReport:
+    """What truncation has cost since the tokenizer was made or `reset_truncation_report` was called."""
+
+    texts: int = 0
+    """Rows (texts, or pairs of texts) encoded with truncation on."""
+    truncated: int = 0
+    """Rows of which something was lost."""
+    tokens_before: int = 0
+    """Tokens of these rows before truncation, without special tokens."""
+    tokens_lost: int = 0
+    """Tokens that no returned row holds; what comes back as overflowing rows is not lost."""
+
+    @property
+    def share(self) -> float:
+        """Share of tokens lost, 0 to 1."""
+        return self.tokens_lost / self.tokens_before if self.tokens_before else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.truncated} of {self.texts} texts were truncated; {self.share:.1%} of their tokens were lost"
 
 
 def plan_for(
@@ -181,6 +203,25 @@ def problem_of(row: Any, words: bool) -> str:
     return f"{row!r:.40} ({type(row).__name__}), not a string; drop the row, or fill it with ''"
 
 
+def explained(
+    rust: Any, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException
+) -> DataError:  # fmt: skip
+    """The row that made the Rust tokenizer refuse a batch, and why."""
+    for i, row in enumerate(rows):
+        if problem := problem_of(row, words):
+            return DataError(f"row {i} of {what!r} is {problem}")
+    for i, row in enumerate(rows):
+        try:
+            rust.encode_batch([row], is_pretokenized=words, add_special_tokens=specials)
+        except BaseException as own:
+            if not from_rust(own):
+                raise
+            return DataError(
+                f"row {i} of {what!r} cannot be encoded: {first_line(own)}; change the truncation or the row"
+            )
+    return DataError(f"{what!r} cannot be encoded: {first_line(error)}")
+
+
 PADDED = ("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask")
 """The columns that padding makes longer."""
 
@@ -215,3 +256,37 @@ def columns_of(features: list[Any]) -> dict[str, list[Any]]:
                 f"feature {i} and feature 0 differ in the keys {', '.join(odd)}; give all features the same keys"
             )
     return {key: [feature[key] for feature in features] for key in features[0]}
+
+
+_LOOSE = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
+    (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+"""What decoding with `clean_up_tokenization_spaces` closes up, in this order."""
+
+
+def closed(text: str) -> str:
+    """A decoded text without the gaps before its punctuation."""
+    for gap, without in _LOOSE:
+        text = text.replace(gap, without)
+    return text
+
+
+def check_ids(rust: Any, ids: Any, where: str = "") -> None:
+    """DataError for ids that are not those of a vocabulary."""
+    try:
+        low, high = min(ids, default=0), max(ids, default=0)
+        whole = isinstance(low, int) and isinstance(high, int)
+    except TypeError:
+        low, high, whole = ids, ids, False
+    if not whole:
+        raise DataError(f"{low!r}{where} is no token id; pass integers (of logits take argmax(-1) first)")
+    if low < 0:
+        raise DataError(
+            f"{low}{where} is no token id (ignored labels are -100); replace it first: np.where(ids < 0, tokenizer.pad_token_id, ids)"
+        )
+    size = rust.get_vocab_size()
+    if high > 0xFFFFFFFF or (high >= size and rust.id_to_token(high) is None):
+        raise DataError(
+            f"{high}{where} is no token id: the vocabulary has {size} tokens; use the tokenizer that belongs to the model"
+        )

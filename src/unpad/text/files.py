@@ -15,10 +15,11 @@ from typing import Any
 
 from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers.models import WordPiece
+from tokenizers.models import BPE, Unigram, WordPiece
 
 from unpad.errors import ArgumentError, CheckpointError, DataError, listing, nearest
 from unpad.text import formats
+from unpad.text._spelled import Spelled
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 NO_LIMIT = int(1e30)
@@ -27,7 +28,7 @@ NO_LIMIT = int(1e30)
 VOCABULARIES = ("tokenizer.json", "vocab.txt", *formats.VOCABULARIES)
 """Vocabulary files, the most complete first."""
 FILES = (
-    *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"
+    *VOCABULARIES, "merges.txt", "source.spm", "target.spm", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"
 )  # fmt: skip
 _NOT_WRITTEN = (
     "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "added_tokens_decoder",
@@ -43,7 +44,8 @@ _BERT_NORMALIZER = {
 }
 OVERRIDES = (
     *SPECIAL, *_BERT_NORMALIZER, *formats.OPTIONS, "additional_special_tokens", "extra_special_tokens", "model_max_length",
-    "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "tokenizer_class",
+    "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "tokenizer_class", "src_lang",
+    "tgt_lang",
 )  # fmt: skip
 
 
@@ -65,9 +67,11 @@ class Settings:
     """Whether decoding closes the gap before punctuation."""
     config: dict[str, Any] = field(default_factory=dict)
     """tokenizer_config.json as it was read, so that keys we do not use are written back."""
+    languages: dict[str, int] = field(default_factory=dict)
+    """Language codes that texts are marked with, and their ids; `src_lang` and `tgt_lang` stand in `config`."""
 
 
-def read(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> tuple[RustTokenizer, Settings]:
+def read(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> tuple[Any, Settings]:
     """Read the tokenizer of a folder, or of one vocabulary file; `overrides` win over what its files say.
 
     Raises CheckpointError for missing or unreadable files, ArgumentError for an override that is not known.
@@ -122,8 +126,16 @@ def read(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = Non
         for key, attribute in _BERT_NORMALIZER.items():
             if key in config:
                 setattr(rust.normalizer, attribute, config[key])
-    if family and (not raw or ("cls_token" in family.special and {"cls_token", "sep_token"} & overrides.keys())):
-        formats.use_template(rust, family, whole)
+    inside = ((code, rust.token_to_id(code)) for code in (family.languages if family else ()))
+    codes = {code: i for code, i in inside if i is not None}
+    asked_for = [key for key in ("src_lang", "tgt_lang") if (config if codes else overrides).get(key)]
+    spoken = {key: formats.language(config[key], key, list(codes)) for key in asked_for}
+    if codes:
+        spoken.setdefault("src_lang", "en_XX" if "en_XX" in codes else next(iter(codes)))
+    around = ({"cls_token", "sep_token"} & overrides.keys()) if family and "cls_token" in family.special else set()
+    around |= {"add_bos_token", "add_eos_token"} & config.keys() if family else set()
+    if family and (not raw or around or codes):
+        formats.use_template(rust, family, {**whole, "language": spoken.get("src_lang", "")}, config)
 
     # Fixed lengths of one program that saved the file must not reach calls; its sides are the tokenizer's own.
     sides = {
@@ -154,13 +166,14 @@ def read(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = Non
             config.get("model_input_names") or (family.inputs if family else ["input_ids", "attention_mask"])
         ),
         clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
-        config={**stored, **asked, **({"tokenizer_class": name} if name else {})},
+        config={**stored, **asked, **spoken, **({"tokenizer_class": name} if name else {})},
+        languages=codes,
     )
     return rust, settings
 
 
-def write(folder: str | os.PathLike[str], rust: RustTokenizer, settings: Settings) -> tuple[str, ...]:
-    """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json; returns their paths.
+def write(folder: str | os.PathLike[str], rust: Any, settings: Settings) -> tuple[str, ...]:
+    """Write tokenizer.json (or the vocabulary files that say more), tokenizer_config.json, special_tokens_map.json; returns paths.
 
     Each file appears whole or not at all. Raises CheckpointError when the folder cannot be written.
     """
@@ -182,17 +195,21 @@ def write(folder: str | os.PathLike[str], rust: RustTokenizer, settings: Setting
         clean_up_tokenization_spaces=settings.clean_up_tokenization_spaces,
     )
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
-    texts = {
-        "tokenizer.json": rust.to_str(pretty=True),
-        "tokenizer_config.json": json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-        "special_tokens_map.json": json.dumps(specials, indent=2, ensure_ascii=False) + "\n",
-    }
+    if isinstance(rust, Spelled):
+        flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+        added = rust.get_added_tokens_decoder().items()
+        config["added_tokens_decoder"] = {str(i): {flag: getattr(t, flag) for flag in flags} for i, t in added}
+        texts = dict(rust.files)
+    else:
+        texts = {"tokenizer.json": rust.to_str(pretty=True).encode()}
+    texts["tokenizer_config.json"] = (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    texts["special_tokens_map.json"] = (json.dumps(specials, indent=2, ensure_ascii=False) + "\n").encode()
     target = Path(folder).expanduser()
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             part = target / f"{name}.part"
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(text)
             os.replace(part, target / name)
     except OSError as error:
         raise CheckpointError(
@@ -203,7 +220,8 @@ def write(folder: str | os.PathLike[str], rust: RustTokenizer, settings: Setting
 
 def _vocabulary_file(path: Path) -> Path:
     if path.is_dir():
-        for name in VOCABULARIES:
+        two_sides = (path / "source.spm").is_file() and (path / "vocab.json").is_file()
+        for name in ("vocab.json",) if two_sides else VOCABULARIES:  # a tokenizer.json has but one side
             if (path / name).is_file():
                 return path / name
         there = sorted(p.name for p in path.iterdir())
@@ -253,12 +271,17 @@ def _read_vocab_txt(path: Path, unknown: str) -> RustTokenizer:
             "pass unk_token= when its unknown token has another name"
         )
     rust = RustTokenizer(WordPiece(vocabulary, unk_token=unknown))
+    _like_bert(rust, lowercase=True)
+    return rust
+
+
+def _like_bert(rust: RustTokenizer, lowercase: bool) -> None:
+    """Set BERT's rules for words."""
     rust.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
     )
     rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     rust.decoder = decoders.WordPiece(prefix="##")
-    return rust
 
 
 def _content(token: Any) -> str:
@@ -287,7 +310,7 @@ def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedTok
     }
 
 
-def _register(rust: RustTokenizer, tokens: list[Any]) -> None:
+def _register(rust: Any, tokens: list[Any]) -> None:
     """Make sure that each token is known as one that is never split; new ones get the next free ids."""
     known = {token.content for token in rust.get_added_tokens_decoder().values()}
     for token in map(_added_token, tokens):
@@ -296,7 +319,7 @@ def _register(rust: RustTokenizer, tokens: list[Any]) -> None:
             (rust.add_special_tokens if token.special else rust.add_tokens)([token])
 
 
-def train_new(rust: RustTokenizer, texts: Iterable[Any], vocab_size: int, new: list[Any]) -> RustTokenizer:
+def train_new(rust: Any, texts: Iterable[Any], vocab_size: int, new: list[Any]) -> RustTokenizer:
     """A tokenizer with the pipeline and the special tokens of `rust` and the `new` ones, trained on texts (or batches of them).
 
     Raises ArgumentError for arguments that cannot be, DataError when no vocabulary can be learnt from the texts.
@@ -305,6 +328,7 @@ def train_new(rust: RustTokenizer, texts: Iterable[Any], vocab_size: int, new: l
         raise ArgumentError(f"vocab_size={vocab_size!r:.60} is no number of tokens; give a whole number above 0")
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         raise ArgumentError(f"text_iterator is a {type(texts).__name__}; pass texts, or lists of texts, one by one")
+    rust = rust.sides["source"] if isinstance(rust, Spelled) else rust
     state = json.loads(rust.to_str())
     model, added, around = state["model"], state["added_tokens"], state["post_processor"]
     options: dict[str, Any] = {}
@@ -336,6 +360,40 @@ def train_new(rust: RustTokenizer, texts: Iterable[Any], vocab_size: int, new: l
         ) from error
     _renumber(around, trained)
     return RustTokenizer.from_str(json.dumps({**json.loads(trained.to_str()), "post_processor": around}))
+
+
+_KINDS = {
+    "unigram": ("T5Tokenizer", lambda: Unigram([(t, 0.0) for t in ("<pad>", "</s>", "<unk>")], 2, False)),
+    "bpe": ("T5Tokenizer", lambda: BPE(unk_token="<unk>", fuse_unk=True)),
+    "byte-bpe": ("GPT2Tokenizer", BPE),
+    "wordpiece": ("BertTokenizer", lambda: WordPiece(unk_token="[UNK]")),
+}
+"""Kinds of vocabularies that can be trained from nothing: the class whose pipeline they have, and their empty model."""
+
+
+def train_first(
+    texts: Iterable[Any], kind: str, vocab_size: int, add_eos: bool | None, more: list[str]
+) -> tuple[RustTokenizer, Settings]:  # fmt: skip
+    """A tokenizer of a kind, trained on texts (or batches of them) with `more` special tokens; see `AutoTokenizer.from_iterator`."""
+    if kind not in _KINDS:
+        raise ArgumentError(f"kind={kind!r:.60} is not known{nearest(kind, _KINDS)}; allowed are {', '.join(_KINDS)}")
+    family = formats.FAMILIES[_KINDS[kind][0]]
+    special = {"pad_token": "<pad>", **family.special}
+    first = list(dict.fromkeys([special["pad_token"], *special.values(), *more]))
+    rust = RustTokenizer(_KINDS[kind][1]())
+    rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in first])
+    if kind == "wordpiece":
+        _like_bert(rust, lowercase=False)
+    else:
+        formats.use_pipeline(rust, family, family.options, normalizers.NFKC())
+    ends = family.words == "spaced" if add_eos is None else add_eos
+    if kind == "wordpiece" or (ends and "add_eos_token" not in family.options):
+        formats.use_template(rust, family, special, {})
+    elif ends:
+        formats.use_template(rust, family, special, {"add_eos_token": True})
+    settings = Settings(special, more, model_input_names=list(family.inputs))
+    settings.config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    return train_new(rust, texts, vocab_size, []), settings
 
 
 def _renumber(part: Any, rust: RustTokenizer) -> None:

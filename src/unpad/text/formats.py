@@ -7,7 +7,7 @@ its facts are those of the class of that name in transformers 5. WordPiece (`voc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers,
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import BPE, Unigram
 
-from unpad.errors import ArgumentError, CheckpointError, nearest
-from unpad.text import _sentencepiece
+from unpad.errors import ArgumentError, CheckpointError, listing, nearest
+from unpad.text import _sentencepiece, _spelled
 from unpad.text._sentencepiece import CONTROL, USER_DEFINED, Model
 
 _Facts = Mapping[str, Any]
@@ -32,7 +32,8 @@ class Family(NamedTuple):
     """What a `tokenizer_class` implies where the files themselves are silent."""
 
     words: str
-    """How texts become pieces: "bert", "bytes" (of UTF-8), "suffixed" (`</w>` ends a word) or "spaced" (`▁` begins one)."""
+    """How texts become pieces: "bert", "bytes" (of UTF-8), "suffixed" (`</w>` ends a word), "continued" (`@@` does not),
+    "spaced" (`▁` begins one), "whole" (`▁` is a space like any letter) or "two sides" ("spaced", with a model for each)."""
     special: dict[str, str]
     inputs: tuple[str, ...] = _IDS_MASK
     """Columns that a call returns by default."""
@@ -46,6 +47,10 @@ class Family(NamedTuple):
     """Special tokens that stand before a SentencePiece vocabulary, and replace its first three pieces."""
     last: tuple[str, ...] = ()
     """Special tokens that stand after it."""
+    languages: tuple[str, ...] = ()
+    """Language codes, special tokens that stand before `last`; the one of the text fills `{language}` in the template."""
+    split: str = ""
+    """Regular expression of the words that become bytes, where it is not GPT-2's."""
     extra: tuple[str, ...] = ()
     """Further special tokens, without a name."""
     mask_takes_space: bool = False
@@ -75,6 +80,27 @@ _ALBERT = Family(
     normalizer=("quotes", "accents", "lowercase", "charsmap"), mask_takes_space=True,
     options={"do_lower_case": True, "keep_accents": False, "add_prefix_space": True},
 )  # fmt: skip
+_BYTES_ENDS = {"add_prefix_space": False, "add_bos_token": False, "add_eos_token": False}
+_MBART_CODES = (
+    "ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX", "kk_KZ",
+    "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN",
+)  # fmt: skip
+_MBART_50_CODES = (
+    *_MBART_CODES, "af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH", "mk_MK", "ml_IN",
+    "mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE", "ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA", "ur_PK",
+    "xh_ZA", "gl_ES", "sl_SI",
+)  # fmt: skip
+_T5 = Family(
+    "spaced", {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    template=("$A:0 {eos_token}:0", "$A:0 {eos_token}:0 $B:0 {eos_token}:0"),
+    normalizer=("charsmap",), options={"add_prefix_space": True, "extra_ids": 100},
+)  # fmt: skip
+_MBART = Family(
+    "spaced", _named("<unk> </s> <pad> <s> <mask>", bos_token="<s>", eos_token="</s>"),
+    template=("$A:0 {eos_token}:0 {language}:0", "$A:0 $B:0 {eos_token}:0 {language}:0"), normalizer=("charsmap",),
+    first=("bos_token", "pad_token", "eos_token", "unk_token"), last=("mask_token",), mask_takes_space=True,
+    languages=_MBART_CODES, extra=_MBART_CODES,
+)  # fmt: skip
 FAMILIES = {
     "BertTokenizer": _BERT,
     "ElectraTokenizer": _BERT,
@@ -82,7 +108,7 @@ FAMILIES = {
     "RobertaTokenizer": _ROBERTA,
     "BartTokenizer": _ROBERTA,
     "GPT2Tokenizer": Family(
-        "bytes", dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"), options=_ROBERTA.options
+        "bytes", dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"), options=_BYTES_ENDS
     ),
     "OpenAIGPTTokenizer": Family("suffixed", {"unk_token": "<unk>"}),
     "BarthezTokenizer": _BARTHEZ,
@@ -102,10 +128,26 @@ FAMILIES = {
         normalizer=_ALBERT.normalizer, options={"do_lower_case": False, "keep_accents": False},
         extra=("<eop>", "<eod>"), padding_side="left",
     ),
-    "T5Tokenizer": Family(
-        "spaced", {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
-        template=("$A:0 {eos_token}:0", "$A:0 {eos_token}:0 $B:0 {eos_token}:0"),
-        normalizer=("charsmap",), options={"add_prefix_space": True, "extra_ids": 100},
+    "T5Tokenizer": _T5,
+    "MT5Tokenizer": _T5,
+    "MBartTokenizer": _MBART,
+    "MBart50Tokenizer": _MBART._replace(
+        special=_named("<unk> </s> <pad> <s> <mask>", eos_token="</s>"),
+        template=("{language}:0 $A:0 {eos_token}:0", "{language}:0 $A:0 $B:0 {eos_token}:0"),
+        first=("cls_token", "pad_token", "eos_token", "unk_token"),
+        languages=_MBART_50_CODES, extra=_MBART_50_CODES,
+    ),
+    "MarianTokenizer": Family(
+        "two sides", _T5.special, template=(_T5.template[0], "$A:0 $B:0 {eos_token}:0"), options={"separate_vocabs": False}
+    ),
+    "CTRLTokenizer": Family("continued", {"unk_token": "<unk>"}, template=("$A:0", "$A:0 $B:0")),
+    "LlamaTokenizer": Family(
+        "whole", {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}, padding_side="left",
+        options={"add_prefix_space": True, "legacy": False, "add_bos_token": True, "add_eos_token": False},
+    ),
+    "Qwen2Tokenizer": Family(
+        "bytes", dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>"), options=_BYTES_ENDS,
+        split=r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     ),
 }  # fmt: skip
 CLASS_OF_MODEL = {
@@ -113,13 +155,15 @@ CLASS_OF_MODEL = {
     "roberta": "RobertaTokenizer", "bart": "RobertaTokenizer", "xlm-roberta": "XLMRobertaTokenizer",
     "albert": "AlbertTokenizer", "deberta-v2": "DebertaV2Tokenizer", "xlnet": "XLNetTokenizer",
     "gpt2": "GPT2Tokenizer", "openai-gpt": "OpenAIGPTTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer",
+    "marian": "MarianTokenizer", "mbart": "MBartTokenizer", "ctrl": "CTRLTokenizer", "llama": "LlamaTokenizer",
+    "mistral": "LlamaTokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer",
 }  # fmt: skip
 """`model_type` of a config.json -> its tokenizer class."""
 NAMELESS = ("PreTrainedTokenizer", "TokenizersBackend")
 """Classes that say nothing about the family."""
 OPTIONS = {key: type(default) for family in FAMILIES.values() for key, default in family.options.items()}
 """Every pipeline option, with its type."""
-VOCABULARIES = ("vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+VOCABULARIES = ("vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model")
 
 _STEPS: dict[str, Callable[[_Facts, Any], list[Any]]] = {
     "quotes": lambda o, c: [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')],
@@ -143,7 +187,8 @@ def _options(family: Family, config: _Facts) -> _Facts:
 
 def family_of(path: Path, name: str) -> Family:
     """The family of class `name`, which must be one that has such vocabulary files; CheckpointError otherwise."""
-    by_ending = {".txt": ("bert",), ".json": ("bytes", "suffixed"), ".model": ("spaced",)}
+    json_kinds = ("bytes", "suffixed", "continued", "two sides")
+    by_ending = {".txt": ("bert",), ".json": json_kinds, ".model": ("spaced", "whole")}
     fitting = [key for key, row in FAMILIES.items() if row.words in by_ending[path.suffix]]
     if name not in fitting:
         why = f"a {name} is not known to have such a file" if name else "nothing says of which class it is"
@@ -154,10 +199,23 @@ def family_of(path: Path, name: str) -> Family:
     return FAMILIES[name]
 
 
-def read(path: Path, family: Family, config: _Facts, named: _Facts) -> RustTokenizer:
+def language(code: Any, key: str, known: Sequence[str]) -> str:
+    """A language code; ArgumentError when it is not among the `known` ones, or there are none."""
+    if code not in known:
+        raise ArgumentError(
+            f"{key}={code!r:.60} is no language code of this tokenizer{nearest(code, known)}; known are: {listing(known) or 'none'}"
+        )
+    return str(code)
+
+
+def read(path: Path, family: Family, config: _Facts, named: _Facts) -> Any:
     """The tokenizer over a vocab.json or *.model, still without a template; CheckpointError when the file is no such thing."""
     options = _options(family, config)
     try:
+        if family.words == "two sides":
+            return _spelled.marian(path, options["separate_vocabs"], set(named.values()), named["unk_token"])
+        if family.words == "continued":
+            return _spelled.ctrl(path, named["unk_token"])
         if path.suffix == ".json":
             rust, charsmap = RustTokenizer(_bpe(path, family, named.get("unk_token"))), None
         else:
@@ -173,7 +231,7 @@ def read(path: Path, family: Family, config: _Facts, named: _Facts) -> RustToken
     return rust
 
 
-def extra_tokens(rust: RustTokenizer, family: Family) -> list[str]:
+def extra_tokens(rust: Any, family: Family) -> list[str]:
     """Special tokens beyond the named ones, when the files list none: those of the family, then the vocabulary's."""
     inside = [token.content for token in rust.get_added_tokens_decoder().values() if token.special]
     return list(dict.fromkeys([*family.extra, *inside]))
@@ -215,7 +273,8 @@ def _from_model(found: Model, family: Family, options: _Facts, named: _Facts) ->
     pieces = [(piece.text, piece.score) for piece in found.pieces]
     if family.first:
         pieces = [*((named[key], 0.0) for key in family.first), *pieces[3:]]
-    pieces += [(token, 0.0) for token in (*(named[key] for key in family.last), *reversed(sentinels))]
+    last = (*family.languages, *(named[key] for key in family.last), *reversed(sentinels))
+    pieces += [(token, 0.0) for token in last]
     ids = {text: i for i, (text, _) in enumerate(pieces)}
     unknown, backs = named["unk_token"] if family.first else found.unknown, found.byte_fallback
     if found.kind == "BPE":
@@ -232,8 +291,19 @@ def _from_model(found: Model, family: Family, options: _Facts, named: _Facts) ->
 def use_pipeline(rust: RustTokenizer, family: Family, options: _Facts, charsmap: Any) -> None:
     """Set how texts are cleaned, split and put together again; `charsmap`: the `Precompiled` rules of the file, or None."""
     if family.words == "bytes":
-        rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=options["add_prefix_space"])
+        prefix = options["add_prefix_space"]
+        rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+        if family.split:
+            words = pre_tokenizers.Split(Regex(family.split), behavior="isolated")
+            bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False)
+            rust.normalizer, rust.pre_tokenizer = normalizers.NFC(), pre_tokenizers.Sequence([words, bytes_])
         rust.decoder = decoders.ByteLevel()
+    elif family.words == "whole":
+        prefix = options["add_prefix_space"]
+        scheme = ("always" if options["legacy"] else "first") if prefix else "never"
+        rust.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
+        parts: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        rust.decoder = decoders.Sequence([*parts, *([decoders.Strip(content=" ", left=1)] if prefix else [])])
     elif family.words == "suffixed":
         rust.normalizer = normalizers.BertNormalizer(lowercase=True)
         rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -265,8 +335,8 @@ def change_pipeline(rust: RustTokenizer, family: Family | None, config: _Facts, 
         use_pipeline(rust, family, _options(family, config), maps[0] if maps else None)
 
 
-def use_template(rust: RustTokenizer, family: Family, named: _Facts) -> None:
-    """Set the special tokens around a text and a pair."""
+def use_template(rust: Any, family: Family, named: _Facts, config: _Facts) -> None:
+    """Set the special tokens around a text and a pair; `named` has the `language` of the text, where there are several."""
     ids: dict[str, Any] = {token: rust.token_to_id(token) for token in named.values()}
     if family.words == "bytes" and family.template is _CLS_SEP_SEP:
         sep, cls = named["sep_token"], named["cls_token"]
@@ -274,13 +344,22 @@ def use_template(rust: RustTokenizer, family: Family, named: _Facts) -> None:
         rust.post_processor = processors.RobertaProcessing((sep, ids[sep]), (cls, ids[cls]), True, prefix)
     else:
         single, pair = ([part.format(**named) for part in text.split()] for text in family.template)
+        if "add_bos_token" in family.options:
+            wanted = _options(family, config)
+            bos, eos = (
+                [named[key]] if wanted[f"add_{key}"] and key in named else [] for key in ("bos_token", "eos_token")
+            )
+            single, again = ([f"{token}:{i}" for token in (*bos, text, *eos)] for i, text in enumerate(("$A", "$B")))
+            pair = single + again
         used = [(token, i) for token, i in ids.items() if any(f"{token}:{t}" in pair for t in (0, 1, 2))]
         rust.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
 
 
-def glues_words(rust: RustTokenizer) -> bool:
+def glues_words(rust: Any) -> bool:
     """Whether words given one by one would lose the spaces between them, and so become other tokens than in a text."""
     splitter = rust.pre_tokenizer
+    if isinstance(splitter, pre_tokenizers.Sequence):
+        splitter = list(splitter)[-1]  # type: ignore[call-overload]
     return isinstance(splitter, pre_tokenizers.ByteLevel) and not splitter.add_prefix_space
 
 

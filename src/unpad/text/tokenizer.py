@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tokenizers import AddedToken, Encoding
@@ -20,37 +20,33 @@ from unpad.errors import ArgumentError, DataError, nearest
 from unpad.hub import resolve
 from unpad.notices import say_once
 from unpad.text import files
-from unpad.text._call import AS_IT_IS, PADDED, Plan, columns_of, filled, plan_for, problem_of, rows_of
-from unpad.text.encoding import BatchEncoding, plain
-from unpad.text.formats import first_line, from_rust, glues_words
-
-_LOOSE = (
-    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"),
-    (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+from unpad.text._call import (
+    PADDED,
+    Plan,
+    TruncationReport,
+    check_ids,
+    closed,
+    columns_of,
+    explained,
+    filled,
+    plan_for,
+    rows_of,
 )  # fmt: skip
-"""What decoding with `clean_up_tokenization_spaces` closes up, in this order."""
+from unpad.text._spelled import Spelled
+from unpad.text.encoding import BatchEncoding, plain
+from unpad.text.formats import FAMILIES, from_rust, glues_words, language, use_template
 
 
-@dataclass
-class TruncationReport:
-    """What truncation has cost since the tokenizer was made or `reset_truncation_report` was called."""
+def _language(name: str) -> Any:
+    """Property: the language code `name` that texts are marked with, None while it is not set."""
 
-    texts: int = 0
-    """Rows (texts, or pairs of texts) encoded with truncation on."""
-    truncated: int = 0
-    """Rows of which something was lost."""
-    tokens_before: int = 0
-    """Tokens of these rows before truncation, without special tokens."""
-    tokens_lost: int = 0
-    """Tokens that no returned row holds; what comes back as overflowing rows is not lost."""
+    def get(self: Tokenizer) -> str | None:
+        return self._config.get(name)
 
-    @property
-    def share(self) -> float:
-        """Share of tokens lost, 0 to 1."""
-        return self.tokens_lost / self.tokens_before if self.tokens_before else 0.0
+    def put(self: Tokenizer, code: str) -> None:
+        self._config[name] = language(code, name, list(self.lang_code_to_id))
 
-    def __str__(self) -> str:
-        return f"{self.truncated} of {self.texts} texts were truncated; {self.share:.1%} of their tokens were lost"
+    return property(get, put)
 
 
 def _token_id(name: str) -> Any:
@@ -90,8 +86,10 @@ class Tokenizer:
     pad_token_id = _token_id("pad_token")
     cls_token_id = _token_id("cls_token")
     mask_token_id = _token_id("mask_token")
+    src_lang = _language("src_lang")
+    tgt_lang = _language("tgt_lang")
 
-    def __init__(self, rust: RustTokenizer, settings: files.Settings | None = None, name_or_path: str = ""):
+    def __init__(self, rust: Any, settings: files.Settings | None = None, name_or_path: str = ""):
         settings = settings or files.Settings()
         self.name_or_path = name_or_path
         for name in files.SPECIAL:
@@ -103,6 +101,8 @@ class Tokenizer:
         self.model_input_names = list(settings.model_input_names)
         self.clean_up_tokenization_spaces = settings.clean_up_tokenization_spaces
         self._config = dict(settings.config)
+        self.lang_code_to_id = dict(settings.languages)  # what `src_lang` and `tgt_lang` may be
+        self._targets = False  # whether texts are encoded as targets, inside `as_target_tokenizer`
         self._rust = rust
         self._lock = threading.Lock()  # truncation and padding are states of the Rust object, of all threads
         self._applied: Plan | None = None
@@ -117,7 +117,7 @@ class Tokenizer:
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write the files that unpad and transformers read; returns their paths."""
         with self._lock:
-            self._apply(AS_IT_IS)
+            self._apply(Plan(None, None, self._side(False)))
             return files.write(save_directory, self._rust, self._settings())
 
     def _settings(self) -> files.Settings:
@@ -130,16 +130,19 @@ class Tokenizer:
             model_input_names=list(self.model_input_names),
             clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
             config=dict(self._config),
+            languages=dict(self.lang_code_to_id),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            self._apply(AS_IT_IS)
-            rust = self._rust.to_str()
+            self._apply(Plan(None, None, self._side(False)))
+            rust = self._rust if isinstance(self._rust, Spelled) else self._rust.to_str()
         return {"rust": rust, "settings": self._settings(), "name_or_path": self.name_or_path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(RustTokenizer.from_str(state["rust"]), state["settings"], state["name_or_path"])  # type: ignore[misc]
+        rust = state["rust"]
+        rust = RustTokenizer.from_str(rust) if isinstance(rust, str) else rust
+        self.__init__(rust, state["settings"], state["name_or_path"])  # type: ignore[misc]
 
     def __repr__(self) -> str:
         limit = "none" if self.model_max_length >= files.NO_LIMIT else self.model_max_length
@@ -160,8 +163,8 @@ class Tokenizer:
         return self._rust.get_vocab_size(with_added_tokens=False)
 
     @property
-    def backend_tokenizer(self) -> RustTokenizer:
-        """The `tokenizers.Tokenizer` underneath."""
+    def backend_tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` underneath (with Marian and CTRL, what does the work of one)."""
         return self._rust
 
     def get_vocab(self) -> dict[str, int]:
@@ -232,9 +235,9 @@ class Tokenizer:
         """Token of an id, or tokens of several ids (list, numpy array or torch tensor)."""
         ids = plain(ids)
         if isinstance(ids, int):
-            self._check_ids([ids])
+            check_ids(self._rust, [ids])
             return self._rust.id_to_token(ids)
-        self._check_ids(ids)
+        check_ids(self._rust, ids)
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [self._rust.id_to_token(i) for i in ids if i not in skipped]
 
@@ -248,7 +251,21 @@ class Tokenizer:
         """
         new, settings = list(new_special_tokens or ()), self._settings()
         settings.extra += [str(getattr(token, "content", token)) for token in new]
-        return Tokenizer(files.train_new(self._rust, text_iterator, vocab_size, new), settings)
+        rust = files.train_new(self._rust, text_iterator, vocab_size, new)
+        settings.languages = dict(zip(settings.languages, map(rust.token_to_id, settings.languages), strict=True))  # type: ignore[arg-type]
+        if isinstance(self._rust, Spelled):
+            settings.config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        return Tokenizer(rust, settings)
+
+    def _side(self, target: bool) -> str | None:
+        """`Plan.side` of texts that a model reads, or of those that it writes."""
+        if isinstance(self._rust, Spelled):
+            return "target" if target and "target" in self._rust.sides else "source"
+        if not self.lang_code_to_id:
+            return None
+        if target and not self.tgt_lang:
+            say_once(f"targets are marked with the language of the source, {self.src_lang}; set tokenizer.tgt_lang")
+        return (target and self.tgt_lang) or self.src_lang
 
     # ---- text to ids ----
 
@@ -306,10 +323,12 @@ class Tokenizer:
             rows, single, pairs = rows_of(what, first, second, is_split_into_words)
             specials = self.num_special_tokens_to_add(pairs) if add_special_tokens else 0
             plan = plan_for(self, padding, truncation, max_length, stride, pad_to_multiple_of, padding_side, specials)
+            plan = plan._replace(side=self._side(self._targets or what == "text_target"))
             encodings, samples = self._encode(
                 what, rows, pairs, is_split_into_words, add_special_tokens, plan, return_overflowing_tokens
             )
-            ids = [e.ids for e in encodings]
+            spelled = isinstance(self._rust, Spelled)
+            ids = self._rust.ids_of(encodings) if spelled else [e.ids for e in encodings]
             longest = max(map(len, ids), default=0)
             if plan.truncation is None and max_length is None and longest > self.model_max_length:
                 say_once(
@@ -344,12 +363,17 @@ class Tokenizer:
 
     def tokenize(self, text: Any, pair: Any = None, add_special_tokens: bool = False, **options: Any) -> list[str]:
         """The tokens of a text or a pair, as strings."""
-        return self(text, pair, add_special_tokens=add_special_tokens, **options).tokens()
+        tokens = self(text, pair, add_special_tokens=add_special_tokens, **options).tokens()
+        return self._rust.spelled(tokens) if isinstance(self._rust, Spelled) else tokens
 
     @contextmanager
     def as_target_tokenizer(self) -> Iterator[Tokenizer]:
-        """The older spelling of `text_target=`; nothing changes where source and target share a vocabulary."""
-        yield self
+        """The older spelling of `text_target=`: inside the `with` block, texts are encoded as targets."""
+        self._targets = True
+        try:
+            yield self
+        finally:
+            self._targets = False
 
     def _wants(self, column: str, asked: bool | None) -> bool:
         return column in self.model_input_names if asked is None else asked
@@ -358,6 +382,12 @@ class Tokenizer:
         """Set the Rust tokenizer; only under the lock, and only where it differs, since setting it costs a copy."""
         if self._applied == plan:
             return
+        if plan.side and plan.side != (self._applied and self._applied.side):
+            if isinstance(self._rust, Spelled):
+                self._rust.side = plan.side
+            else:
+                named = {**self.special_tokens_map, "language": plan.side}
+                use_template(self._rust, FAMILIES[self._config["tokenizer_class"]], named, self._config)
         self._applied = None
         if plan.truncation is None:
             self._rust.no_truncation()
@@ -378,9 +408,9 @@ class Tokenizer:
             try:
                 found = self._rust.encode_batch(rows, is_pretokenized=words, add_special_tokens=specials)
             except BaseException as error:
-                if not from_rust(error):
+                if not from_rust(error) or isinstance(error, ArgumentError):
                     raise
-                raise self._explain(what, rows, words, specials, error) from error
+                raise explained(self._rust, what, rows, words, specials, error) from error
             overflow: list[list[Encoding]] = []
             if plan.truncation:
                 # What was cut off a pair comes back as every piece of one text with every piece of the other: a
@@ -392,22 +422,6 @@ class Tokenizer:
             return found, list(range(len(found)))
         pieces = [[e, *more] for e, more in zip(found, overflow, strict=True)]
         return [e for row in pieces for e in row], [i for i, row in enumerate(pieces) for _ in row]
-
-    def _explain(self, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException) -> DataError:
-        """The row that made the Rust tokenizer refuse a batch, and why."""
-        for i, row in enumerate(rows):
-            if problem := problem_of(row, words):
-                return DataError(f"row {i} of {what!r} is {problem}")
-        for i, row in enumerate(rows):
-            try:
-                self._rust.encode_batch([row], is_pretokenized=words, add_special_tokens=specials)
-            except BaseException as own:
-                if not from_rust(own):
-                    raise
-                return DataError(
-                    f"row {i} of {what!r} cannot be encoded: {first_line(own)}; change the truncation or the row"
-                )
-        return DataError(f"{what!r} cannot be encoded: {first_line(error)}")
 
     def _count(
         self, found: list[Encoding], overflow: list[list[Encoding]], rows: list[Any], pairs: bool, words: bool,
@@ -425,7 +439,7 @@ class Tokenizer:
         before = {}
         if pairs and strategy == "longest_first":
             full = [i for i, n in enumerate(kept) if n + added >= plan.truncation["max_length"]]
-            self._apply(AS_IT_IS)
+            self._apply(Plan(None, None, plan.side))
             again = [rows[i] for i in full]
             whole = self._rust.encode_batch_fast(again, is_pretokenized=words, add_special_tokens=False)
             before = {i: len(e) for i, e in zip(full, whole, strict=True)}
@@ -512,12 +526,12 @@ class Tokenizer:
         if not isinstance(ids, Sequence) or isinstance(ids, str):
             raise ArgumentError(f"{ids!r:.60} is no token id; pass an id, a list of ids or a list of lists")
         if not (len(ids) and isinstance(ids[0], (list, tuple))):
-            self._check_ids(ids)
+            check_ids(self._rust, ids)
             text = self._rust.decode(ids, skip_special_tokens=skip_special_tokens)
             return self._tidy(text, clean_up_tokenization_spaces)
         ids = [plain(row) for row in ids]
         for i, row in enumerate(ids):
-            self._check_ids(row, f" in row {i}")
+            check_ids(self._rust, row, f" in row {i}")
         texts = self._rust.decode_batch(ids, skip_special_tokens=skip_special_tokens)
         return [self._tidy(text, clean_up_tokenization_spaces) for text in texts]
 
@@ -528,35 +542,34 @@ class Tokenizer:
         texts = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces)
         return texts if isinstance(texts, list) else [texts] if len(sequences) else []
 
-    def _check_ids(self, ids: Any, where: str = "") -> None:
-        try:
-            low, high = min(ids, default=0), max(ids, default=0)
-            whole = isinstance(low, int) and isinstance(high, int)
-        except TypeError:
-            low, high, whole = ids, ids, False
-        if not whole:
-            raise DataError(f"{low!r}{where} is no token id; pass integers (of logits take argmax(-1) first)")
-        if low < 0:
-            raise DataError(
-                f"{low}{where} is no token id (ignored labels are -100); replace it first: np.where(ids < 0, tokenizer.pad_token_id, ids)"
-            )
-        if high > 0xFFFFFFFF or (high >= len(self) and self._rust.id_to_token(high) is None):
-            raise DataError(
-                f"{high}{where} is no token id: the vocabulary has {len(self)} tokens; use the tokenizer that belongs to the model"
-            )
-
     def _tidy(self, text: str, close_gaps: bool | None) -> str:
         if not (self.clean_up_tokenization_spaces if close_gaps is None else close_gaps):
             return text
         if isinstance(self._rust.model, BPE):
             return text  # byte-level vocabularies keep the spaces of the text; closing gaps would change it
-        for loose, closed in _LOOSE:
-            text = text.replace(loose, closed)
-        return text
+        return closed(text)
 
 
 class AutoTokenizer:
-    """Finds and reads tokenizers; `from_pretrained` is all there is."""
+    """Finds and reads tokenizers (`from_pretrained`), or trains one on texts (`from_iterator`)."""
+
+    @staticmethod
+    def from_iterator(
+        text_iterator: Iterable[Any], kind: str = "unigram", vocab_size: int = 8000, *, add_eos_token: bool | None = None,
+        special_tokens: Sequence[str] = (), model_max_length: int | None = None,
+    ) -> Tokenizer:  # fmt: skip
+        """Train a vocabulary from nothing on texts (or lists of texts); give it both languages for one that they share.
+
+        kind: "unigram" or "bpe" (pieces of words after `▁`, as T5's and Marian's: pad, eos, unk; a text ends with eos),
+            "byte-bpe" (as GPT-2's, with a pad token; no eos unless add_eos_token=True), "wordpiece" (as BERT's, cased).
+        vocab_size: most tokens, special ones included. special_tokens: further ones, never split.
+        Where pieces tie, "unigram" and "wordpiece" may choose otherwise in another run: save what you got.
+
+        Raises ArgumentError or DataError for what cannot be trained on.
+        """
+        found = files.train_first(text_iterator, kind, vocab_size, add_eos_token, list(special_tokens))
+        found[1].model_max_length = model_max_length or files.NO_LIMIT
+        return Tokenizer(*found)
 
     @staticmethod
     def from_pretrained(

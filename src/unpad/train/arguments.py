@@ -26,7 +26,7 @@ _LATER = ("push_to_hub", "deepspeed", "fsdp", "torch_compile", "use_mps_device",
 _WITHOUT_EFFECT = (
     "dataloader_pin_memory", "fp16_opt_level", "half_precision_backend", "ddp_find_unused_parameters", "local_rank", "log_level",
     "eval_accumulation_steps", "logging_nan_inf_filter", "include_for_metrics", "hub_model_id", "hub_strategy", "hub_token",
-    "save_safetensors", "full_determinism", "tf32", "dataloader_num_workers", "remove_unused_columns",
+    "save_safetensors", "full_determinism", "tf32", "dataloader_num_workers", "remove_unused_columns", "sortish_sampler",
 )  # fmt: skip
 
 
@@ -123,6 +123,8 @@ class TrainingArguments:
     run_name: str | None = None
     """Name of the run in trackers."""
 
+    label_smoothing_factor: float = 0.0
+    """Share of each label that the loss of training spreads over the vocabulary, of models that answer with words."""
     draw_curves: bool = True
     """Draw curves.png and curves.svg when training ends."""
 
@@ -164,6 +166,8 @@ class TrainingArguments:
         for name in ("seed", "data_seed"):
             if not 0 <= (getattr(self, name) or 0) < 2**63:
                 raise ArgumentError(f"{name}={getattr(self, name)} must lie in 0..2**63 - 1")
+        if not 0 <= self.label_smoothing_factor < 1:
+            raise ArgumentError(f"label_smoothing_factor={self.label_smoothing_factor} must lie in 0 <= x < 1")
         if not 0 <= self.warmup_ratio <= 1:
             raise ArgumentError(f"warmup_ratio={self.warmup_ratio} must lie in 0..1")
         if self.max_steps <= 0 and self.num_train_epochs == 0:
@@ -243,10 +247,10 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ArgumentError(f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
 
 
-def _accept_old_spellings() -> None:
+def accept_old_spellings(kind: type[TrainingArguments]) -> None:
     """Let the constructor take old names, say which arguments have no effect, and name the nearest of an unknown one."""
-    plain = TrainingArguments.__init__
-    known = [f.name for f in dataclasses.fields(TrainingArguments)]
+    plain = kind.__init__
+    known = [f.name for f in dataclasses.fields(kind)]
 
     @functools.wraps(plain)
     def init(self: TrainingArguments, *args: Any, **given: Any) -> None:
@@ -260,10 +264,10 @@ def _accept_old_spellings() -> None:
         for name in given:
             if name not in known:
                 near = nearest(name, [*known, *ALIASES["TrainingArguments"]])
-                raise ArgumentError(f"TrainingArguments has no argument {name!r}{near}")
+                raise ArgumentError(f"{kind.__name__} has no argument {name!r}{near}")
         plain(self, *args, **given)
 
-    TrainingArguments.__init__ = init  # type: ignore[method-assign]
+    kind.__init__ = init  # type: ignore[method-assign]
 
 
-_accept_old_spellings()
+accept_old_spellings(TrainingArguments)

@@ -1,13 +1,13 @@
 """Evaluation and prediction as a stream: each sample exactly once, longest first, in batches of a token budget.
 
 N samples, C outputs. What is kept of a batch is what the consumer asks for: logits for `predict`, or nothing but the counts of a
-metric. Results carry the number of their sample, so that order and batching never show.
+metric. Results carry the number of their sample, so that order and batching never show. Generated texts are judged after the loss.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,10 @@ from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.data.sampler import token_budget_batches
 from unpad.engine.accelerator import Accelerator, move
 from unpad.errors import ArgumentError, DataError
-from unpad.train.feed import accepted_by, label_count, len_of, targets
+from unpad.generate.loop import generate_rows
+from unpad.generate.settings import GenerationConfig
+from unpad.notices import say
+from unpad.train.feed import accepted_by, len_of, loss_terms, targets
 
 
 class EvalPrediction(NamedTuple):
@@ -33,7 +36,8 @@ class PredictionOutput(NamedTuple):
     """What `Trainer.predict` returns: logits in the order of the data set, labels or None, metrics.
 
     Logits [N, C] with labels [N]; per token [N, S, C] with labels [N, S], both -100 beyond the tokens of a row; for question answering
-    tuples of starts and ends, [N, S] and [N]; for multiple choice [N, choices]; None for answers over the vocabulary.
+    tuples of starts and ends, [N, S] and [N]; for multiple choice [N, choices]; None for answers over the vocabulary. Generated texts:
+    ids [N, S] behind the decoder's start token, filled up with the pad token, and labels [N, S'] filled up with -100.
     """
 
     predictions: Any
@@ -109,9 +113,64 @@ def answer_collated(
             logits = torch.stack([fields["start_logits"], fields["end_logits"]], -1)
         if logits is None:
             raise DataError(f"the model's output has no logits to evaluate; it has {', '.join(fields)}")
-        count = label_count(labels, len(rows))
+        count = loss_terms(batch, len(rows), getattr(model, "next", False) is True)
         loss = fields.get("loss")
         yield Answers(rows, logits, labels, None if loss is None else loss * count, count, spans)
+
+
+class Written(NamedTuple):
+    """What a model has written for N rows: arrays of new tokens (the end token included) and of labels (None where there are none); the
+    token that the decoder starts with, and the one that fills rows up."""
+
+    texts: list[np.ndarray]
+    references: list[np.ndarray] | None
+    start: int
+    pad: int
+
+
+def write(
+    model: Any, batches: Iterable[Any], engine: Accelerator, tokenizer: Any, settings: GenerationConfig | None
+) -> Written:
+    """What an encoder-decoder answers to the sources in `batches`, packed or padded; the rows stand in their order."""
+    sources: list[np.ndarray] = []
+    references: list[np.ndarray] = []
+    for batch in batches:
+        if isinstance(batch, PackedBatch):
+            sources += _rows(batch, batch.input_ids)
+            references += [] if batch.target is None else _rows(batch.target, batch.target.labels)
+            continue
+        ids, mask, labels = batch["input_ids"], batch.get("attention_mask"), targets(batch)
+        kept = torch.ones_like(ids) if mask is None else mask
+        sources += [row[there != 0].numpy() for row, there in zip(ids, kept, strict=True)]
+        references += [] if labels is None else [row[row != IGNORED_LABEL].numpy() for row in labels]
+    with engine.autocast():
+        found = generate_rows(model, sources=sources, settings=settings, tokenizer=tokenizer)
+    start, pad = model.config.decoder_start_token_id or 0, model.config.pad_token_id or 0
+    return Written([texts[0] for texts in found], references or None, start, pad)
+
+
+def learn_length(settings: GenerationConfig, longest: int, room: int) -> None:
+    """Let `longest`, the tokens of the longest target in training, be how much a model writes at most where nothing says it; `room` is
+    what its positions allow."""
+    if settings.max_new_tokens is settings.max_length is None:
+        settings.max_new_tokens = min(longest, room)
+        say(f"the longest target has {longest} tokens: max_new_tokens={min(longest, room)} is stored with the model")
+    elif longest > (most := settings.max_new_tokens or settings.max_length or 0):
+        say(f"the longest target has {longest} tokens, but the model's generation_config lets it write {most}")
+
+
+def _rows(batch: PackedBatch, values: Any) -> list[np.ndarray]:
+    """Values [T] of a batch on the CPU by row, in the caller's order."""
+    parts = np.split(values.numpy(), np.cumsum(batch.lengths)[:-1])
+    return [part for _, part in sorted(zip(batch.order, parts, strict=True), key=lambda pair: pair[0])]
+
+
+def _grid(rows: Sequence[np.ndarray], fill: int) -> np.ndarray:
+    """Rows as [N, S], filled up at the right."""
+    out = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return out
 
 
 def streams(compute_metrics: Any) -> bool:
@@ -120,13 +179,14 @@ def streams(compute_metrics: Any) -> bool:
 
 
 def evaluate(
-    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool
-) -> PredictionOutput:
-    """Consume `answers` for `size` samples.
+    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool,
+    written: Callable[[], Written] | None = None,
+) -> PredictionOutput:  # fmt: skip
+    """Consume `answers` for `size` samples; where `written` is given, the texts that it makes are judged and kept in place of logits.
 
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
-    `add_batch`, `compute`) that sees one reduced batch at a time, with the samples' numbers as `rows` if its `by_row` is true.
-    Logits are kept only when a function or `keep_logits` asks.
+    `add_batch`, `compute`) that sees one reduced batch at a time, with the samples' numbers as `rows` if its `by_row` is true; it gets
+    generated texts as lists of arrays. Logits are kept only when a function or `keep_logits` asks.
     """
     streaming = streams(compute_metrics)
     by_row = streaming and getattr(compute_metrics, "by_row", False)
@@ -142,7 +202,7 @@ def evaluate(
             if answer.loss_sum is not None:
                 loss_sum += float(answer.loss_sum)
                 loss_count += int(answer.count)
-            if answer.logits is None:
+            if answer.logits is None or written is not None:
                 continue
             if streaming and (answer.labels is not None or by_row):
                 given = {"rows": answer.rows} if by_row else {}
@@ -156,6 +216,7 @@ def evaluate(
                 kept.append(answer.logits.float().cpu().numpy())
                 if answer.labels is not None:
                     labels.append(answer.labels.cpu().numpy())
+    texts = None if written is None else written()
     seconds = time.perf_counter() - started
     metrics: dict[str, float] = {}
     if loss_count:
@@ -165,6 +226,11 @@ def evaluate(
     if spans and predictions is not None:  # starts and ends of spans, as the field passes them
         predictions = tuple(np.moveaxis(predictions, -1, 0))
         label_ids = None if label_ids is None else tuple(np.moveaxis(label_ids, -1, 0))
+    if texts is not None:
+        predictions = _grid([np.append(texts.start, row) for row in texts.texts], texts.pad)
+        label_ids = None if texts.references is None else _grid(texts.references, IGNORED_LABEL)
+        if streaming and (by_row or texts.references is not None):
+            compute_metrics.add_batch(predictions=texts.texts, references=texts.references, rows=np.arange(size))
     if streaming and (loss_count or by_row):
         metrics.update(compute_metrics.compute())
     elif compute_metrics is not None and not streaming and label_ids is not None:

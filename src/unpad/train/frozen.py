@@ -151,10 +151,10 @@ def frozen_base(model: Any, args: TrainingArguments, engine: Accelerator, packs:
     """
     if args.freeze is None:
         return None
-    if not packs or model.vocabulary or model.head_name == "base":
+    if not packs or model.vocabulary or model.head_name == "base" or model.is_encoder_decoder:
         what = model.class_name if packs else "a model or collator of your own"
         raise ArgumentError(
-            f"freeze='base' does not work with {what}: it needs a head that reads the same texts in every epoch; leave it out and set "
+            f"freeze='base' does not work with {what}: it needs an encoder or decoder with a head that reads the same texts in every epoch; leave it out and set "
             "requires_grad=False on the parameters to freeze"
         )
     model.transformer.requires_grad_(False)

@@ -34,6 +34,8 @@ class TrainerState:
     """Tokens trained on."""
     fingerprint: str = ""
     """Content of the training data: a run continues only on the same."""
+    stream: dict[str, Any] | None = None
+    """Where a stream of training data stands."""
     recipe: dict[str, Any] = field(default_factory=dict)
     """The arguments that decide what step k computes; a run continues only under the same."""
 

@@ -11,9 +11,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,17 +23,20 @@ from unpad.batch import PackedBatch
 from unpad.checkpoint.files import verify, writing_to
 from unpad.compat import ALIASES, modern
 from unpad.data.collators import DataCollatorWithPadding, PackingCollator, default_data_collator
+from unpad.data.stream import TokenStream
 from unpad.data.tokens import LABEL_FIELDS, TokenStore
 from unpad.engine.accelerator import Accelerator, move
 from unpad.engine.optim import PreparedOptimizer, adamw
 from unpad.engine.schedules import get_scheduler
 from unpad.engine.state import read_tree, set_seed, write_tree
 from unpad.errors import ArgumentError, CheckpointError, DataError, TrainingError, listing, nearest
+from unpad.generate.settings import GenerationConfig
 from unpad.notices import say, say_once
 from unpad.train.arguments import TrainingArguments
 from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
-from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate, streams
-from unpad.train.feed import Feed, Micro, collated_feed, len_of, packed_feed
+from unpad.train.checks import checked_callbacks, checked_functions, checked_pair
+from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate, learn_length, write
+from unpad.train.feed import Feed, Micro, StreamFeed, collated_feed, len_of, loss_of, packed_feed
 from unpad.train.frozen import frozen_base
 from unpad.train.run_folder import HISTORY, RunFolder
 from unpad.train.state import TrainerControl, TrainerState
@@ -39,7 +44,7 @@ from unpad.train.state import TrainerControl, TrainerState
 RECIPE = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch", "group_by_length", "learning_rate", "weight_decay",
     "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "optim", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "seed",
-    "data_seed", "dataloader_drop_last", "freeze",
+    "data_seed", "dataloader_drop_last", "freeze", "label_smoothing_factor",
 )  # fmt: skip
 """Arguments that decide what step k computes. Others (evaluation, logging, saving) may change between resumes."""
 
@@ -56,8 +61,8 @@ class Trainer:
     """Trains `model` on `train_dataset` by `args`.
 
     Arguments: `model` (native or any `nn.Module` whose forward returns a loss), `args`, `data_collator`, `train_dataset` and
-    `eval_dataset` (tokenized `datasets.Dataset` with input_ids and labels, or anything with rows), `processing_class` (the tokenizer,
-    saved with the model), `model_init` (makes the model instead of `model`), `compute_metrics` (a function of `EvalPrediction`, or a
+    `eval_dataset` (tokenized `datasets.Dataset` with input_ids and labels, or anything with rows; to learn from, a `TokenStream`
+    too), `processing_class` (the tokenizer, saved with the model), `model_init` (makes the model instead of `model`), `compute_metrics` (a function of `EvalPrediction`, or a
     streaming metric), `callbacks`, `optimizers` (optimizer, schedule; None: made from `args`), `preprocess_logits_for_metrics`.
     Raises DataError before the first step when a row does not fit the model.
     """
@@ -85,20 +90,13 @@ class Trainer:
             raise ArgumentError(
                 f"model is {self.model!r:.60} ({type(self.model).__name__}); give a model, as AutoModelForSequenceClassification.from_pretrained(...) makes it"
             )
-        for name, part in (("data_collator", data_collator), ("compute_metrics", compute_metrics)):
-            if part is not None and not callable(part) and not streams(part):
-                if hasattr(part, "add_batch"):
-                    raise ArgumentError(
-                        f"compute_metrics is a bare {type(part).__name__} metric; give a function of (predictions, label_ids), "
-                        "e.g. lambda p: metric.compute(predictions=p[0].argmax(-1), references=p[1])"
-                    )
-                raise ArgumentError(f"{name} is {part!r:.60} ({type(part).__name__}); give a function, or leave it out")
+        checked_functions(data_collator=data_collator, compute_metrics=compute_metrics)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class, self.data_collator = processing_class, data_collator
         self.compute_metrics = compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
-        self._given_optimizer, self._given_scheduler = _pair(optimizers)
-        self.callbacks = _callbacks(callbacks)
+        self._given_optimizer, self._given_scheduler = checked_pair(optimizers)
+        self.callbacks = checked_callbacks(callbacks)
         for name in self.args.report_to or []:
             if name not in (*TRACKERS, "none"):
                 raise ArgumentError(
@@ -151,6 +149,8 @@ class Trainer:
 
             collator = DataCollatorForLanguageModeling(self.processing_class)
         mask = getattr(collator, "mask", None)
+        if mask is None and self._native and self.model.next:  # where the data have no labels, they are the ids
+            return lambda batch: batch if batch.labels is not None else replace(batch, labels=batch.input_ids)
         if mask is None:
             return None
 
@@ -188,9 +188,15 @@ class Trainer:
         self._stores[id(dataset)] = (dataset, store)
         return store
 
-    def _feed(self) -> Feed:
+    def _feed(self) -> Feed | StreamFeed:
         if self.train_dataset is None:
             raise ArgumentError("Trainer.train() needs a train_dataset=")
+        if isinstance(self.train_dataset, TokenStream):
+            if not (self._packs() and self.model.next):
+                raise ArgumentError(
+                    "a TokenStream trains causal language models of this library; give a data set with rows"
+                )
+            return StreamFeed(self.train_dataset, self.args, self.model, self._change)
         len_of(self.train_dataset)
         if not self._packs():
             return collated_feed(self.train_dataset, self._collator(), self.model, self.args)
@@ -211,8 +217,10 @@ class Trainer:
                 if column is None
                 else f"all labels in {column!r} of the training data are -1 or missing, which marks hidden answers; train on a split that has them"
             )
+        if store.longest_target is not None:
+            learn_length(self.model.generation_config, store.longest_target, self.model.config.longest - 1)
         fill = None if self._frozen is None else self._frozen.filler(store, "train")
-        return packed_feed(store, self.args, self._change if fill is None else lambda epoch: fill)
+        return packed_feed(store, self.args, self._change if fill is None else lambda epoch: fill, self.model.next)
 
     # -- training
 
@@ -227,20 +235,23 @@ class Trainer:
         self._check_evaluation()
         resume = resume_from_checkpoint if resume_from_checkpoint is not None else args.resume_from_checkpoint
         feed = self._feed()
-        total = args.max_steps if args.max_steps > 0 else feed.total_steps(args.num_train_epochs)
+        total = args.max_steps if args.max_steps > 0 else feed.total_steps(args.num_train_epochs)  # type: ignore[union-attr]
         optimizer, scheduler = self._optimizer_and_schedule(total)
         recipe = {name: getattr(args, name) for name in RECIPE}
         recipe |= {"max_steps": total, "precision": self.accelerator.precision.name}
         self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
         self.control = TrainerControl()
+        self._smooth(args.label_smoothing_factor)
         try:
             self._begin(resume)
+            feed.seek(self.state.stream)
             started, first = time.perf_counter(), self.state.global_step
             self._call("on_train_begin")
             self._run(feed, optimizer, scheduler)
             seconds = time.perf_counter() - started
             self._load_best()
         finally:
+            self._smooth(0.0)
             self.folder.end()
             self.accelerator.release_optimizers()
         steps = self.state.global_step - first
@@ -264,6 +275,7 @@ class Trainer:
     def _check_evaluation(self) -> None:
         """Refuse now what would only fail at the first evaluation, perhaps hours later."""
         args = self.args
+        self._writes()
         if args.eval_strategy != "no" and self.eval_dataset is None:
             raise ArgumentError(
                 f"eval_strategy={args.eval_strategy!r} needs an eval_dataset=; pass one, or eval_strategy='no'"
@@ -277,6 +289,15 @@ class Trainer:
                 raise ArgumentError(
                     f"metric_for_best_model={args.metric_for_best_model!r} is not measured here{nearest(name, known)}; there are: {listing(known)}"
                 )
+
+    def _smooth(self, share: float) -> None:
+        """Let training spread a share of each label over the vocabulary."""
+        if share and not (self._packs() and self.model.vocabulary):
+            raise ArgumentError(
+                f"label_smoothing_factor={share:g} needs a model of this library that answers with words, and batches without padding; leave it out"
+            )
+        if self._native:
+            self.model.label_smoothing = share
 
     def _begin(self, resume: str | Path | bool | None) -> None:
         """Continue from a checkpoint, or make the folder ready for a new run."""
@@ -313,15 +334,19 @@ class Trainer:
         return optimizer, schedule
 
     def _used_ids(self) -> Tensor | None:
-        """The token ids of the training data, where a good part of the vocabulary is not among them and none is made by masking."""
-        if not self._packs() or self._change(0) is not None:
+        """The token ids of the training data, where a good part of the vocabulary is not among them and these are all that the model
+        reads: masking makes others, and a decoder reads its start token and what it is to write."""
+        streamed = isinstance(self.train_dataset, TokenStream)
+        if not self._packs() or streamed or self.model.is_encoder_decoder:
+            return None
+        if self._change(0) is not None and not self.model.next:
             return None
         ids = self._store(self.train_dataset, "train").vocabulary(self.model.config.vocab_size)
         if len(ids) > 0.7 * self.model.config.vocab_size:
             return None
         return torch.from_numpy(ids).to(self.accelerator.device)
 
-    def _run(self, feed: Feed, optimizer: PreparedOptimizer, scheduler: Any) -> None:
+    def _run(self, feed: Feed | StreamFeed, optimizer: PreparedOptimizer, scheduler: Any) -> None:
         state, control, args = self.state, self.control, self.args
         pending: list[tuple[int, Tensor]] = []
         eager = self.accelerator.device.type == "cpu"
@@ -333,6 +358,7 @@ class Trainer:
             if k == 0:
                 self._call("on_epoch_begin")
             micros = feed.step(state.global_step)
+            state.stream = feed.state()
             if not self.model.training:  # there was an evaluation since the last step, ours or a callback's
                 self.model.train()
             for layer in optimizer.rows:  # whatever was done to the model: these rows are what the optimizer trains
@@ -364,13 +390,13 @@ class Trainer:
             with self.accelerator.autocast():
                 output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
             loss_sum = getattr(output, "loss_sum", None)
-            share = loss_sum / count if loss_sum is not None else _loss_of(output) * (micro.count / count)
+            share = loss_sum / count if loss_sum is not None else loss_of(output) * (micro.count / count)
             self.accelerator.backward_raw(share)
             total = share.detach() if total is None else total + share.detach()
         assert total is not None
         return total
 
-    def _settle(self, pending: list[tuple[int, Tensor]], feed: Feed) -> None:
+    def _settle(self, pending: list[tuple[int, Tensor]], feed: Feed | StreamFeed) -> None:
         """Move losses from the device into the state, one by one, and stop at the first that is not finite."""
         for step, loss in pending:
             value = float(loss)
@@ -487,30 +513,48 @@ class Trainer:
         """Logits [N, C] in the order of `test_dataset`, its labels (None where it has none) and metrics."""
         return self._answers(test_dataset, metric_key_prefix, keep_logits=True)
 
+    _generation: GenerationConfig | None = None
+    """Settings of generated texts beside the model's own."""
+
+    def _writes(self) -> bool:
+        """Whether evaluation judges the texts that the model generates. Raises ArgumentError when it cannot."""
+        writes = getattr(self.args, "predict_with_generate", False) or getattr(self.compute_metrics, "generates", False)
+        if writes and not (self._native and self.model.labels_of == "target"):
+            name = self.model.class_name if self._native else type(self.model).__name__
+            raise ArgumentError(
+                f"generated texts are judged, but a {name} does not answer a text with another; load the model with AutoModelForSeq2SeqLM"
+            )
+        return writes
+
     def _answers(self, dataset: Any, prefix: str, keep_logits: bool) -> PredictionOutput:
         size = len_of(dataset)
         self.model.eval()
+        writes, batches = self._writes(), None
         if self._packs():
             store, change = self._store(dataset, prefix), self._change(None)
             if self._frozen is not None and dataset is self.eval_dataset:
                 change = self._frozen.filler(store, "eval")
             pack = store.pack if change is None else lambda rows: change(store.pack(rows))
-            if self.model.vocabulary and self.compute_metrics is not None:
+            if self.model.vocabulary and self.compute_metrics is not None and not writes:
                 say_once(
                     "answers over the vocabulary are not kept: compute_metrics is not called, loss and perplexity judge them"
                 )
-            answers = answer_packed(self.model, pack, store.lengths, self.args.eval_max_tokens, self.accelerator)
+            lengths = store.lengths if store.has_labels or not writes else store.lengths[:0]  # no labels, no loss
+            answers = answer_packed(self.model, pack, lengths, self.args.eval_max_tokens, self.accelerator)
+            batches = (store.pack(np.arange(size)) for _ in range(1))
         else:
             collator: Any = self._collator()
             if self._guesses_words and hasattr(collator, "mask") and collator.seed is None:
                 collator = replace(collator, seed=self.args.seed)  # always the same masks
-            answers = answer_collated(
-                self.model, dataset, collator, self.args.per_device_eval_batch_size, self.accelerator
-            )
+            each = self.args.per_device_eval_batch_size
+            answers = answer_collated(self.model, dataset, collator, each, self.accelerator)
+            rows = (range(start, min(start + each, size)) for start in range(0, size, each))
+            batches = (collator([dataset[i] for i in some]) for some in rows)
         process = self.preprocess_logits_for_metrics
         if process is not None:
             answers = (a if a.logits is None else replace(a, logits=process(a.logits, a.labels)) for a in answers)
-        found = evaluate(answers, size, prefix, self.compute_metrics, keep_logits)
+        made = partial(write, self.model, batches, self.accelerator, self.processing_class, self._generation)
+        found = evaluate(answers, size, prefix, self.compute_metrics, keep_logits, made if writes else None)
         if self._guesses_words and f"{prefix}_loss" in found.metrics:
             found.metrics[f"{prefix}_perplexity"] = math.exp(min(found.metrics[f"{prefix}_loss"], 700))
         return found
@@ -551,39 +595,3 @@ class Trainer:
         files = draw(history, self.folder.path, best_step=self.state.best_step, best_metric=self.args.best_metric)
         say(f"curves: {files[0]}. {diagnose(history).paragraph}")
         return files
-
-
-def _pair(optimizers: Any) -> tuple[Any, Any]:
-    """The caller's optimizer and schedule."""
-    optimizers = (None, None) if optimizers is None else optimizers
-    if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
-        raise ArgumentError(
-            f"optimizers is a {type(optimizers).__name__}; give a pair (optimizer, schedule), None for those to be made from args"
-        )
-    if isinstance(optimizers[0], type):
-        raise ArgumentError(
-            f"optimizers[0] is the class {optimizers[0].__name__}; give an optimizer of the model's parameters, or None"
-        )
-    return optimizers[0], optimizers[1]
-
-
-def _callbacks(given: Any) -> list[TrainerCallback]:
-    """The caller's callbacks; classes are made into objects."""
-    if not isinstance(given, (list, tuple, type(None))):
-        raise ArgumentError(f"callbacks is a {type(given).__name__}; give a list of callbacks")
-    found = [c() if isinstance(c, type) else c for c in given or []]
-    for callback in found:
-        if not isinstance(callback, TrainerCallback):
-            raise ArgumentError(
-                f"callback {callback!r:.60} is a {type(callback).__name__}; derive it from TrainerCallback"
-            )
-    return found
-
-
-def _loss_of(output: Any) -> Tensor:
-    loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
-    if loss is None and isinstance(output, (tuple, list)):
-        loss = output[0]
-    if not isinstance(loss, Tensor) or loss.dim():
-        raise TrainingError("the model returned no loss; do its inputs include labels? (a column 'label' or 'labels')")
-    return loss

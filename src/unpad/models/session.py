@@ -1,0 +1,107 @@
+"""A generation in progress: the rows that are still being written, and what a model says comes next.
+
+R live rows, V vocabulary. `CachedSession` computes each token once; `PlainSession` runs the whole text anew at every step and is
+what the cache is tested against. Neither pads: prompts of any lengths stand in one packed batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unpad.batch import PackedBatch, pack
+from unpad.core.cache import Cache
+from unpad.core.heads import Head
+from unpad.core.layers import RowEmbedding
+from unpad.core.transformer import EncoderDecoder, Transformer
+
+
+class PlainSession:
+    """Without a cache."""
+
+    def __init__(self, model: Any, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None) -> None:
+        self.reader, self.writer, self.tokens = _parts(model.transformer)
+        self.head: Head = model.head
+        self.device = model.device
+        self.rows = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
+        self.sources = None if sources is None else sources.to(self.device)
+        self.memory = None if self.sources is None or self.reader is None else self.reader(self.sources)
+        self.source = np.arange(len(self.rows))
+
+    def first(self) -> Tensor:
+        """fp32 [R, V]: what comes after the prompts."""
+        batch = pack(self.rows).to(self.device)
+        ends = batch.cu_seqlens[1:].long() - 1
+        if self.sources is None:
+            hidden = self.writer(batch, ends)
+        else:  # every row of the decoder needs a source of its own
+            memory, states = self._sources(batch)
+            hidden = self.writer(batch, ends, memory, states)
+        batch = replace(batch, asked=torch.arange(len(ends), device=self.device))
+        return batch.restore(self.head(hidden, batch, self.tokens))
+
+    def advance(self, tokens_R: Tensor) -> Tensor:
+        """fp32 [R, V]: what comes after one further token of each row."""
+        self.rows = [np.append(row, token) for row, token in zip(self.rows, tokens_R.tolist(), strict=True)]
+        return self.first()
+
+    def keep(self, rows_R: Tensor) -> None:
+        """The live rows become these: fewer, in another order, or several times."""
+        rows = rows_R.cpu().numpy()
+        self.rows, self.source = [self.rows[i] for i in rows], self.source[rows]
+
+    def _sources(self, batch: PackedBatch) -> tuple[PackedBatch, Tensor]:
+        """The source of each live row, and its hidden states."""
+        assert self.sources is not None
+        bounds = np.cumsum([0, *self.sources.lengths])
+        place = {row: i for i, row in enumerate(self.sources.order)}
+        parts = [slice(bounds[place[i]], bounds[place[i] + 1]) for i in self.source.tolist()]
+        again = pack([self.sources.input_ids[part].cpu().numpy() for part in parts]).to(self.device)
+        return again, torch.cat([self.memory[parts[row]] for row in again.order])  # type: ignore[index]
+
+
+class CachedSession:
+    """With a cache of keys and values."""
+
+    def __init__(self, model: Any, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None) -> None:
+        self.reader, self.writer, self.tokens = _parts(model.transformer)
+        self.head: Head = model.head
+        self.device = model.device
+        self.batch = pack(list(prompts)).to(self.device)
+        self.sources = None if sources is None else sources.to(self.device)
+        self.cache = Cache(np.array([len(p) for p in prompts]), len(self.writer.blocks), self.device)
+
+    def first(self) -> Tensor:
+        """fp32 [R, V]: what comes after the prompts."""
+        memory = None if self.sources is None or self.reader is None else self.reader(self.sources)
+        ends = self.batch.cu_seqlens[1:].long() - 1
+        hidden = self.writer(self.batch, ends, self.sources, memory, self.cache)
+        return self.batch.restore(self._words(hidden, self.batch))
+
+    def advance(self, tokens_R: Tensor) -> Tensor:
+        """fp32 [R, V]: what comes after one further token of each row."""
+        batch = self.cache.step(tokens_R)
+        hidden = self.writer(batch, cache=self.cache)
+        self.cache.done()
+        return self._words(hidden, batch)
+
+    def keep(self, rows_R: Tensor) -> None:
+        """The live rows become these: fewer, in another order, or several times."""
+        self.cache.keep(rows_R.cpu().numpy())
+
+    def _words(self, hidden_RD: Tensor, batch: PackedBatch) -> Tensor:
+        batch = replace(batch, asked=torch.arange(len(hidden_RD), device=self.device))
+        return self.head(hidden_RD, batch, self.tokens)
+
+
+def _parts(transformer: Transformer | EncoderDecoder) -> tuple[Transformer | None, Transformer, RowEmbedding]:
+    """What reads the sources, what writes, and the token embedding."""
+    tokens = transformer.embeddings.tokens
+    if isinstance(transformer, EncoderDecoder):
+        return transformer.encoder, transformer.decoder, tokens
+    return None, transformer, tokens
