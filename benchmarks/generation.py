@@ -28,7 +28,7 @@ from sides import NAMES, Row, child, interleaved, row, step_clock, table, train_
 
 TRANSLATION = {
     "per_device_train_batch_size": 128, "learning_rate": 7e-4, "lr_scheduler_type": "cosine", "warmup_steps": 800,
-    "adam_beta2": 0.98, "label_smoothing_factor": 0.1, "num_train_epochs": 30,
+    "adam_beta2": 0.98, "label_smoothing_factor": 0.1, "num_train_epochs": 20,
 }  # fmt: skip
 CODE = {
     "per_device_train_batch_size": 16,
@@ -214,13 +214,15 @@ def perplexity(work: Job, model: Any) -> float:
 # ---- what is measured ----
 
 
-def quality(work: Job, sides: list[str], minutes: float, keep: Path | None, more: dict[str, Any]) -> list[Row]:
+def quality(
+    work: Job, sides: list[str], minutes: float, steps: int, keep: Path | None, more: dict[str, Any]
+) -> list[Row]:
     found: dict[str, dict[str, float]] = {}
     for side in sides:
         with tempfile.TemporaryDirectory() as out:
             run = trainer(work, side, out, logging_steps=100, **more)
-            run.add_callback(stopwatch(side, minutes)) if side != "unpad" else run.callbacks.append(
-                stopwatch(side, minutes)
+            run.add_callback(stopwatch(side, minutes, steps)) if side != "unpad" else run.callbacks.append(
+                stopwatch(side, minutes, steps)
             )
             started = time.perf_counter()
             run.train()
@@ -240,12 +242,12 @@ def quality(work: Job, sides: list[str], minutes: float, keep: Path | None, more
     return [row(key, {side: found[side][key] for side in NAMES}) for key in found["unpad"]]
 
 
-def stopwatch(side: str, minutes: float) -> Any:
-    """Ends a training after so many minutes; 0: never."""
+def stopwatch(side: str, minutes: float, steps: int) -> Any:
+    """Ends a training after so many minutes or steps, with the schedule of the whole; 0: never."""
     clock, started = step_clock(side), time.perf_counter()
 
     def on_step_end(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if minutes and time.perf_counter() - started > 60 * minutes:
+        if (minutes and time.perf_counter() - started > 60 * minutes) or state.global_step == steps:
             control.should_training_stop = True
 
     clock.on_step_end = on_step_end
@@ -319,7 +321,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets (parquet)")
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=0, help="end the training of quality after so many minutes")
-    parser.add_argument("--max_steps", type=int, default=-1, help="end the training of quality after so many steps")
+    parser.add_argument("--steps", type=int, default=0, help="end the training of quality after so many steps")
     parser.add_argument("--num_train_epochs", type=float)
     parser.add_argument("--side", choices=NAMES, help="one side alone (quality)")
     parser.add_argument("--keep", type=Path, help="save our trained model there (quality)")
@@ -335,11 +337,9 @@ def main() -> None:
         elif options.what == "write":
             rows = write(work, options.model or work.folder, options.segments)
         else:
-            more = {"max_steps": options.max_steps}
-            if options.num_train_epochs is not None:
-                more["num_train_epochs"] = options.num_train_epochs
+            more = {} if options.num_train_epochs is None else {"num_train_epochs": options.num_train_epochs}
             sides = [options.side] if options.side else list(NAMES)
-            rows = quality(work, sides, options.minutes, options.keep, more)
+            rows = quality(work, sides, options.minutes, options.steps, options.keep, more)
     table(rows)
 
 

@@ -188,7 +188,11 @@ def gradients_under_their_names(ours: Any) -> dict[str, torch.Tensor]:
     absent = {n for p in saved if p not in present for n in ours.family.rule(p, ours.head_name, ours.config)[1]}
     for name, p in ours.named_parameters():
         p.data = present.get(name, torch.zeros_like(p))
-    out = {name: t.clone() for name, t in to_theirs(ours, ours.config, ours.family, ours.head_name).items() if name not in absent}
+    out = {
+        name: t.clone()
+        for name, t in to_theirs(ours, ours.config, ours.family, ours.head_name).items()
+        if name not in absent
+    }
     for name, p in ours.named_parameters():
         p.data = saved[name]
     return out

@@ -187,7 +187,13 @@ class Family:
 
     def copies_of(self, tied: bool) -> dict[str, str]:
         """`copies` as they are in a model whose vocabulary is or is not read out with the token embedding."""
-        tables = {f"{name}.weight" for h in self.heads.values() for rule in h.keys if rule.ours == "head.table" for name in rule.theirs}
+        tables = {
+            f"{name}.weight"
+            for h in self.heads.values()
+            for rule in h.keys
+            if rule.ours == "head.table"
+            for name in rule.theirs
+        }
         return {copy: name for copy, name in self.copies.items() if tied or copy not in tables}
 
     def bare(self, name: str) -> str:

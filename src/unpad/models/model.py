@@ -187,7 +187,9 @@ class Model(nn.Module):
 
     def _answer(self, batch: PackedBatch, grid: tuple[Tensor, tuple[int, int]] | None) -> ModelOutput:
         """`grid`: places [T] of the tokens in the caller's [B, S], to which answers per token then return."""
-        longest = max((part.lengths[0] for part in (batch, batch.target) if part is not None and part.lengths), default=0)
+        longest = max(
+            (part.lengths[0] for part in (batch, batch.target) if part is not None and part.lengths), default=0
+        )
         if longest > self.config.longest:
             raise DataError(
                 f"a sequence of {longest} tokens is longer than the model's {self.config.longest} positions; tokenize with truncation=True"
