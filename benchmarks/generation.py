@@ -56,8 +56,8 @@ class Job:
     """Model and tokenizer, as `from_pretrained` reads them."""
 
 
-def job(name: str, data: Path, folder: Path) -> Job:
-    """The rows and the first weights of a job, in `folder`."""
+def job(name: str, data: Path, folder: Path, trained: Path | None = None) -> Job:
+    """The rows and the first weights of a job, in `folder`; with the vocabulary of a `trained` model where there is one."""
     import unpad
 
     unpad.set_seed(1)
@@ -83,7 +83,8 @@ def job(name: str, data: Path, folder: Path) -> Job:
         recipe = {**TRANSLATION, "per_device_train_batch_size": 32, "num_train_epochs": 4}
         size, start = 12000, {"dropout": 0.2}
     both = texts["train"]["source"] + texts["train"]["target"]
-    tokenizer = unpad.AutoTokenizer.from_iterator(both, kind="unigram", vocab_size=size)
+    make = unpad.AutoTokenizer.from_iterator
+    tokenizer = unpad.AutoTokenizer.from_pretrained(trained) if trained else make(both, kind="unigram", vocab_size=size)
     config = unpad.AutoConfig.for_model(
         "marian", vocab_size=len(tokenizer), d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=8,
         decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, activation_function="relu", scale_embedding=True,
@@ -279,6 +280,9 @@ def write(work: Job, model: Path, segments: int) -> list[Row]:
         for side in NAMES:
             runs[side] = trainer(work, side, f"{out}/{side}", **more)
             runs[side].model = models[side]
+            runs[side].compute_metrics = lambda answers: {
+                "rows": float(len(answers[0]))
+            }  # without one theirs only takes the loss
 
         def evaluate(side: str) -> float:
             started = time.perf_counter()
@@ -328,7 +332,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model that --keep saved (write)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = job(options.job, options.data, Path(folder))
+        work = job(options.job, options.data, Path(folder), options.model)
         if options.what == "train":
             make = lambda side, out, precision, **more: trainer(work, side, out, precision, **more)  # noqa: E731
             rows = train_speed(f"{options.job}: training step", make, options.segments)

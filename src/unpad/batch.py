@@ -267,7 +267,8 @@ def from_padded(
 ) -> tuple[PackedBatch, Tensor]:
     """Pack Hugging Face tensors [B, S]; also gives the packed tokens' places in the flattened [B * S] grid.
 
-    Padding may stand on either side (or anywhere): a token counts where its mask is not 0. Positions follow the Hugging Face
+    Padding may stand on either side (or anywhere): a token counts where its mask is not 0, and windows and biases by distance go by
+    the tokens that count. Positions follow the Hugging Face
     rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. With `pad_token_id` they follow
     the rule for RoBERTa: they count the tokens that have another id, and given ones begin at pad_token_id + 1. `labels` [B, ...]
     are per sequence, with `token_labels` [B, S] per token. A row without a single token keeps one (its first), as a mask of all

@@ -224,6 +224,9 @@ class ModelConfig:
             raise ArgumentError(f"hidden size {self.width} is not a multiple of the {self.heads} attention heads")
         if self.global_every > 1 and "local_window" not in self.names.values():
             raise ArgumentError(f"layer_types with 'sliding_attention' are not supported for {self.model_type}")
+        if self.bias_buckets and (self.bias_buckets < 4 or self.bias_reach <= self.bias_buckets // 2):
+            buckets, reach = (f"{key.get(n, n)}={getattr(self, n)}" for n in ("bias_buckets", "bias_reach"))
+            raise ArgumentError(f"{buckets} must be 4 or more, and {reach} more than half of it")
         _check_scaling(self.rope_scaling)
         if self.positions_after_pad and self.pad_token_id is None:
             raise ArgumentError("pad_token_id=None, but positions are counted from it; give a whole number")

@@ -62,6 +62,24 @@ def test_attention_to_other_sequences_equals_the_reference(
     _same_by_every_backend(lambda backend: attend(q, batch, how, 0, None, backend, None, kv, memory), [q, kv])
 
 
+def test_a_batch_may_attend_to_one_memory_after_another() -> None:
+    """As when the same translation is scored for several sources: what was planned for one is not used for the next."""
+    how, (batch, *memories) = Attention(HEADS, 6, HEADS), (
+        packed(random_inputs(bert_config(), 0, lengths)) for lengths in ([3, 4, 2], [2, 9, 5], [5, 2, 9])
+    )  # fmt: skip
+    q = torch.randn(batch.tokens, WIDTH)
+    for memory in memories:
+        kv = torch.randn(memory.tokens, 2 * WIDTH)
+        ours, plain = (attend(q, batch, how, 0, None, backend, None, kv, memory) for backend in (None, "naive"))
+        close(ours, plain, 1e-5)
+
+
+def test_attention_in_float64_keeps_its_digits() -> None:
+    batch, how = packed(random_inputs(bert_config(), 0, [7, 3])), Attention(HEADS, 6, HEADS)
+    qkv = torch.randn(batch.tokens, 3 * WIDTH, dtype=torch.float64, requires_grad=True)
+    close(attend(qkv, batch, how), attend(qkv, batch, how, backend="naive"), 1e-12)
+
+
 def _same_by_every_backend(compute: Any, leaves: list[Any]) -> None:
     leaves, results, weight = [leaf for leaf in leaves if leaf is not None], [], None
     for backend in ("naive", "bucketed"):

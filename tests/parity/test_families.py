@@ -182,6 +182,16 @@ def test_a_new_vocabulary_head_starts_from_the_initialisation_of_the_family(name
     assert (head.norm.weight == 1).all() and not any(b.any() for b in (head.bias, head.norm.bias, head.dense.bias))
 
 
+def test_what_a_file_has_of_a_layer_is_never_drawn_anew(tmp_path: Path) -> None:
+    """A classifier that was saved without its bias: the bias is new, the weight is read."""
+    theirs, _ = both("bert", "sequence-classification", tmp_path)
+    state = {name: p for name, p in theirs.state_dict().items() if name != "classifier.bias"}
+    theirs.save_pretrained(tmp_path, state_dict=state)
+    ours = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert ours.load_report.new == ("head.classifier.bias",) and not ours.head.classifier.bias.any()
+    assert torch.equal(ours.head.classifier.weight, theirs.classifier.weight)
+
+
 @pytest.mark.parametrize("name", ["distilbert", "roberta"])
 def test_segments_of_zeros_are_taken_where_there_are_none_and_others_are_refused(name: str, tmp_path: Path) -> None:
     _, ours = both(name, "sequence-classification", tmp_path, type_vocab_size=1)

@@ -13,7 +13,7 @@ import torch
 import transformers
 from oracle import check_gradients_and_files, check_head, close, packed, random_labels, their_class
 
-from unpad import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, CheckpointError, DataError, T5Config
+from unpad import ArgumentError, AutoConfig, AutoModel, AutoModelForSeq2SeqLM, CheckpointError, DataError, T5Config
 from unpad.batch import PackedBatch, pack
 from unpad.core.heads import HEADS
 from unpad.families import family
@@ -249,11 +249,48 @@ def test_ids_outside_the_vocabulary_are_named_in_one_line() -> None:
         model(replace(pack([text]), target=pack([text], token_labels=[wrong])))
 
 
+@pytest.mark.parametrize(("buckets", "reach"), [(2, 128), (32, 16), (32, 4)])
+def test_buckets_of_distances_that_cannot_be_are_refused_in_one_line(buckets: int, reach: int) -> None:
+    line = rf"^relative_attention_num_buckets={buckets} must be 4 or more, and relative_attention_max_distance={reach} more than .*$"
+    with pytest.raises(ArgumentError, match=line):
+        T5Config(**T5, relative_attention_num_buckets=buckets, relative_attention_max_distance=reach)
+
+
 def test_a_target_longer_than_the_model_is_refused_in_one_line() -> None:
     model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **BART))
     text = torch.full((1, 26), 7)
     with pytest.raises(DataError, match=r"^a sequence of 26 tokens is longer than the model's 25 positions; .*$"):
         model(text[:, :5], labels=text)
+
+
+@pytest.mark.parametrize("name", ["labels", "decoder_input_ids"])
+@pytest.mark.parametrize(
+    "text", [torch.full((2, 3), 7), torch.full((6, 3), 7), torch.full((4,), 7), torch.ones(4, 0).long(), [[7]] * 4]
+)
+def test_a_target_that_does_not_fit_its_sources_is_refused_in_one_line(name: str, text: Any) -> None:
+    model = AutoModelForSeq2SeqLM.from_config(T5Config(**T5))
+    with pytest.raises(
+        ArgumentError, match=rf"^{name} must be a tensor \[B, S'\] with one row for each of the 4 rows of .*$"
+    ):
+        model(torch.full((4, 5), 7), **{name: text})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_rows_have_no_answers_and_rows_without_tokens_are_refused(name: str) -> None:
+    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(name, **SMALL[name]))
+    assert model(torch.ones(0, 5).long(), labels=torch.ones(0, 4).long()).logits.shape == (0, 4, 101)
+    with pytest.raises(
+        ArgumentError, match=r"^input_ids must be a PackedBatch or a tensor \[B, S\], .* shape \[2, 0\]; .*$"
+    ):
+        model(torch.ones(2, 0).long(), labels=torch.ones(2, 4).long())
+
+
+def test_positions_that_a_caller_gives_are_those_of_the_source() -> None:
+    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("bart", **BART))
+    text, places = torch.full((1, 6), 7), torch.tensor([[4, 5, 6, 7, 8, 9]])
+    plain = model(text, labels=text).logits
+    assert torch.equal(model(text, labels=text, position_ids=places - 4).logits, plain)
+    assert not torch.allclose(model(text, labels=text, position_ids=places).logits, plain)
 
 
 @pytest.mark.parametrize(

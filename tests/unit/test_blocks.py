@@ -256,6 +256,8 @@ def test_bad_sources_are_one_clear_line(tmp_path):
         read(t for t in TEXTS)
     with pytest.raises(DataError, match="a int, which cannot be read again"):
         read(7)
+    with pytest.raises(DataError, match="a set, which cannot be read again"):  # its order is another in each process
+        read({"a text", "another"})
     with pytest.raises(DataError, match="document 1 of the stream is None"):
         read(["a text", None])
     with pytest.raises(DataError, match=r"document 0 of the stream is .*without a text in 'text'; name the column"):

@@ -19,7 +19,7 @@ from torch import nn
 
 from unpad import notices
 from unpad.batch import pack
-from unpad.errors import ArgumentError, CheckpointError, UnpadError
+from unpad.errors import CheckpointError, UnpadError
 from unpad.generate.loop import GenerateOutput, generate, generate_rows
 from unpad.generate.search import draw, top, uniform
 from unpad.generate.settings import DEFAULTS, FIELDS, UNSUPPORTED, GenerationConfig, settle
@@ -71,7 +71,13 @@ class Model(nn.Module):
         self.peer = peer
         self.is_encoder_decoder = bool(getattr(getattr(peer, "config", None), "is_encoder_decoder", False))
         self.config = SimpleNamespace(
-            longest=longest, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=0, decoder_start_token_id=START, extra={}
+            longest=longest,
+            vocab_size=V,
+            eos_token_id=EOS,
+            pad_token_id=PAD,
+            bos_token_id=0,
+            decoder_start_token_id=START,
+            extra={},
         )
         self.device, self.sessions = torch.device("cpu"), list[Session]()
 
@@ -507,6 +513,13 @@ def test_a_thread_reads_the_text_while_it_is_generated(gpt2: Model, capsys: pyte
     assert capsys.readouterr().out == text + "\n"
 
 
+def test_who_reads_in_another_thread_never_waits_for_a_generation_that_failed(gpt2: Model) -> None:
+    streamer = TextIteratorStreamer(Letters(), timeout=5)
+    with pytest.raises(UnpadError, match="max_new_tokens=0"):
+        generate(gpt2, torch.tensor([[7, 8]]), streamer=streamer, max_new_tokens=0)
+    assert "".join(streamer) == ""
+
+
 # ---- Settings.
 
 
@@ -615,14 +628,63 @@ BAD = [
     ({"input_ids": torch.ones(3).long()}, r"\[B, S\]"),
     ({"input_ids": [1, 2]}, "a list"),
     ({"num_beams": 2, "streamer": object()}, "streamer"),
+    ({"streamer": 5}, "streamer is a int"),
+    ({"input_ids": torch.tensor([[5, V]])}, f"row 0 holds the id {V}, the model takes 0..{V - 1}"),
+    ({"input_ids": torch.tensor([[5, -100]])}, "row 0 holds the id -100"),
+    ({"attention_mask": [[1, 1, 1]]}, "attention_mask is a list"),
+    ({"generation_config": {"max_new_tokens": 3}}, "generation_config is a builtins.dict"),
+    (
+        {"generation_config": transformers.GenerationConfig()},
+        "generation_config is a transformers.*; give an unpad.GenerationConfig",
+    ),
+    ({"do_sample": "yes"}, "do_sample='yes' must be True or False"),
+    ({"eos_token_id": "</s>"}, "eos_token_id='</s>' must be token ids"),
+    ({"pad_token_id": "x"}, "pad_token_id='x' must be a token id"),
+    ({"suppress_tokens": ["a"]}, "suppress_tokens"),
+    ({"bad_words_ids": [1, 2]}, r"bad_words_ids=\[1, 2\] must be a list of lists"),
+    ({"bad_words_ids": 5}, "bad_words_ids=5 must be a list of lists"),
+    ({"forced_bos_token_id": V}, f"forced_bos_token_id={V} is no token of the model"),
+    ({"forced_eos_token_id": [1, V]}, f"forced_eos_token_id={V} is no token of the model"),
+    ({"decoder_start_token_id": -2}, "decoder_start_token_id=-2 is no token"),
+    ({"stop_strings": [""]}, "stop_strings=.* none of them empty"),
+    ({"stop_strings": "x", "tokenizer": "gpt2"}, "tokenizer is a str"),
+    ({"length_penalty": 1000, "num_beams": 2}, "length_penalty=1000 must be a number in -10..10"),
 ]
 
 
 @pytest.mark.parametrize(("options", "line"), BAD)
 def test_what_cannot_be_is_one_line(gpt2: Model, options: dict, line: str) -> None:
-    with pytest.raises(ArgumentError, match=line) as caught:
+    with pytest.raises(UnpadError, match=line) as caught:
         generate(gpt2, **({"input_ids": torch.tensor([[5, 6, 7]])} | options))
     assert "\n" not in str(caught.value)
+
+
+def test_a_source_longer_than_the_model_reads_is_one_line(bart: Model) -> None:
+    with pytest.raises(UnpadError, match="row 0 has 70 tokens, the model reads 64; tokenize with truncation=True"):
+        generate(bart, torch.full((1, 70), 5), max_new_tokens=2)
+
+
+def test_numbers_and_ids_may_be_those_of_numpy_and_torch(gpt2: Model) -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    plain = generate(gpt2, ids, max_new_tokens=4, eos_token_id=[1, 3], suppress_tokens=[9])
+    other = {"max_new_tokens": np.int64(4), "eos_token_id": torch.tensor([1, 3]), "suppress_tokens": np.array([9])}
+    assert torch.equal(generate(gpt2, ids, **other), plain)
+
+
+def test_without_a_pad_token_no_id_passes_for_padding(gpt2: Model) -> None:
+    with pytest.raises(UnpadError, match="row 0 holds the id -1"):
+        generate(gpt2, torch.tensor([[5, -1]]), pad_token_id=None, max_new_tokens=2)
+
+
+def test_a_strong_penalty_of_length_never_loses_a_text(gpt2: Model) -> None:
+    asked = {"num_beams": 2, "max_new_tokens": 20, "min_new_tokens": 20, "return_dict_in_generate": True}
+    found = generate(gpt2, torch.tensor([[5, 6, 7]]), length_penalty=-10.0, **asked)
+    assert found.sequences.shape == (1, 23) and found.sequences_scores[0] < -1e9
+
+
+def test_a_least_length_beyond_the_greatest_is_said(gpt2: Model, notes: pytest.LogCaptureFixture) -> None:
+    generate(gpt2, torch.tensor([[5, 6]]), min_length=30, max_new_tokens=3)
+    assert "min_length=30 is more than max_new_tokens=3 allow" in notes.text
 
 
 def test_an_unsupported_key_of_a_file_is_refused_when_text_is_asked_for(gpt2: Model) -> None:

@@ -143,6 +143,24 @@ def test_predict_reads_the_data_of_the_run(translator: Path, pairs: str, tmp_pat
     assert len(file.read_text().splitlines()) == 6
 
 
+def test_evaluate_takes_the_advice_that_it_gives(
+    translator: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gaps.jsonl"
+    file.write_text("".join(json.dumps({"source": "red car", "target": t}) + "\n" for t in ("rac der", "")))
+    argv = ["evaluate", "--model", str(translator), "--data", str(file), "--output_dir", str(tmp_path)]
+    assert "leave such rows out with --empty_targets drop" in failing(argv, capsys)
+    assert entry.main([*argv, "--empty_targets", "drop"]) == 0
+
+
+def test_a_vocabulary_larger_than_asked_for_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": " ".join(WORDS)}) + "\n" for _ in range(9)))
+    argv = ["train", "text-generation", "--data", str(file), "--new_model", "gpt2", "--new_config", GPT2]
+    assert entry.main([*argv, "--vocab_size", "5", "--output_dir", str(tmp_path / "run"), *QUICK]) == 0
+    assert "tokens, not vocab_size=5" in capsys.readouterr().err
+
+
 def test_a_seed_makes_a_sample_the_same(novelist: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(seed: int) -> str:
         argv = ["predict", "--model", str(novelist), "--text", "My order", "--do_sample", "--seed", str(seed)]
@@ -208,7 +226,14 @@ def test_the_run_goes_on_with_the_command_it_shows(translator: Path, tmp_path: P
         (["--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "90", "--block_size", "8"], "block_size is no option of translation"),
         (["--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "90", "--num_beams", "0"], "num_beams=0 must be"),
         (["--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "90", "--target_lang", "yy"], "'yy' is no language of the data"),
-        (["--new_model", "gpt2", "--new_config", GPT2, "--vocab_size", "300"], "gpt2 models have no such head"),
+        (["--new_model", "gpt2", "--new_config", GPT2, "--vocab_size", "300"], "gpt2 models have no such head as translation needs"),
+        (["--new_model", "marian", "--model", "elsewhere"], "model='elsewhere' and new_model='marian' exclude each other"),
+        ([], "translation has no model to start from; name one with --model"),
+        (["--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "0"], "vocab_size=0"),
+        (["--new_model", "marian", "--new_config", MARIAN + ",vocab_size=7", "--vocab_size", "90"], "vocab_size=7 is less than the"),
+        (["--new_model", "marian", "--new_config", MARIAN + ",decoder_start_token_id=999", "--vocab_size", "90"], "decoder_start_token_id=999 is no token"),
+        (["--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "90", "--max_target_length", "0"], "max_target_length=0 must be a whole number"),
+        (["--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "90", "--max_source_length", "-1"], "max_source_length=-1 must be a whole number"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_training_is_one_line(

@@ -354,3 +354,28 @@ def test_an_id_in_a_stream_that_no_table_holds_is_named(tmp_path: Path) -> None:
     trainer.train_dataset = unpad.TokenStream(["a" * 9], type("Odd", (Letters,), {"__call__": lambda s, t, **_: {"input_ids": [[99] * 9 for _ in t]}})(), 8)  # fmt: skip
     with pytest.raises(DataError, match="token id 99 in document 0 of the stream"):
         trainer.train()
+
+
+def test_texts_of_one_token_teach_nothing_and_that_is_one_line(tmp_path: Path) -> None:
+    trainer = Trainer(gpt2(), TrainingArguments(str(tmp_path), **QUIET), train_dataset=[{"input_ids": [5]}] * 4)
+    with pytest.raises(DataError, match="no row of the training data has two tokens"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_no_weight_is_named(wrong: float, tmp_path: Path) -> None:
+    data = [{"input_ids": [5, 6], "weights": [1.0, 1.0]}, {"input_ids": [5, 6, 7], "weights": [1.0, wrong, 1.0]}]
+    with pytest.raises(DataError, match=f"weight {wrong} in row 1 of 'train' is no number from 0 on"):
+        Trainer(gpt2(), TrainingArguments(str(tmp_path), **QUIET), train_dataset=data).train()
+
+
+def test_an_evaluation_before_training_is_no_earlier_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = rows(8)
+    trainer = Trainer(
+        writer(), TrainingArguments(str(tmp_path), **QUIET, max_steps=1), train_dataset=data, eval_dataset=data
+    )
+    trainer.evaluate()
+    caplog.set_level("INFO", logger="unpad")
+    trainer.train()
+    assert "of a run or an evaluation: moved to" in caplog.text and "resume_from_checkpoint" not in caplog.text
+    assert not list(tmp_path.glob("checkpoint-*"))

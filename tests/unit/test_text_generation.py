@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,13 @@ def test_examples_show_how_model_and_text_go_on(pipe: Any, tokenizer: Any) -> No
     found = TASK.examples(pipe, rows, TASK.columns(raw), prepared(tokenizer))
     for row, example in zip(rows[:3], found, strict=False):
         assert row["content"].startswith(example.texts[0] + str(example.truth)) and example.answer
+
+
+def test_keys_that_only_the_file_knows_may_be_given_and_change_nothing(tmp_path: Path) -> None:
+    facts = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 1, "n_ctx": 1024, "add_cross_attention": False}
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    config = unpad.AutoConfig.from_pretrained(str(tmp_path), vocab_size=300, n_ctx=128)
+    assert config.vocab_size == 300 and config.to_dict()["n_ctx"] == 128
+    for wrong in ({"n_cxt": 128}, {"add_cross_attention": True}):
+        with pytest.raises(ArgumentError):
+            unpad.AutoConfig.from_pretrained(str(tmp_path), **wrong)

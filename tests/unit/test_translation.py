@@ -146,6 +146,11 @@ def test_rows_of_a_data_set_are_translated_as_they_come(folder: str) -> None:
     assert [(e.texts, e.answer, e.truth) for e in shown] == [([r["en"]], one["translation_text"], r["fr"]) for r, one in zip(ROWS, right, strict=True)]  # fmt: skip
 
 
+def test_a_dictionary_without_a_text_is_one_line(folder: str) -> None:
+    with pytest.raises(DataError, match="input 1 is an empty dictionary"):
+        unpad.pipeline("translation_en_to_fr", folder, device="cpu")([{"en": "ok"}, {}])
+
+
 def test_an_unknown_pair_of_languages_is_refused_with_those_there_are(folder: str) -> None:
     with pytest.raises(ArgumentError, match=r"no prefix for en_to_fra; did you mean 'en_to_fr'"):
         unpad.pipeline("translation_en_to_fra", folder, device="cpu")("ok")
@@ -161,6 +166,7 @@ def test_an_unknown_pair_of_languages_is_refused_with_those_there_are(folder: st
     ({"return_text": True, "return_tensors": True}, "return_text and return_tensors exclude each other"),
     ({"max_source_length": 0}, "max_source_length=0 is outside 1.."),
     ({"prefix": 3}, "prefix=3 is a int, not a text"),
+    ({"src_lang": 5}, "src_lang=5 is a int, not a text"),
     ({"generation_config": {"num_beams": 2}}, "generation_config is a dict"),
 ])  # fmt: skip
 def test_bad_options_are_one_clear_line_before_anything_is_computed(

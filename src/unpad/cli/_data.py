@@ -128,15 +128,23 @@ def new_model(folder: Path, options: dict[str, Any], rows: Any, columns: Any) ->
     """The folder `new` below that of the run with the tokenizer, trained on the texts of `rows`, and the configuration of a model from
     scratch. A run that is resumed has made them: where pieces of words tie, another training may choose otherwise."""
     from unpad.checkpoint.files import writing_to
+    from unpad.families import family
     from unpad.models.scratch import new_config, new_tokenizer
+    from unpad.tasks import task as find_task
 
-    place, kind = folder / "new", options["new_model"]
+    place, kind, task = folder / "new", options["new_model"], find_task(options["task"])
+    heads = family(kind, "new_model").heads
+    if task.head not in heads:
+        raise ArgumentError(
+            f"new_model: {kind} models have no such head as {task.name} needs; they have {', '.join(heads)}"
+        )
     if options["resume"] and (place / "config.json").is_file():
         return str(place)
     values = _values(options["new_config"] or "")
     new_config(kind, None, **values)  # slips are told before the tokenizer is trained
     languages = {options["source_lang"], options["target_lang"]} - {None}
-    tokenizer = new_tokenizer(kind, _texts(rows, columns, languages), options["vocab_size"] or 8000)
+    size = 8000 if options["vocab_size"] is None else options["vocab_size"]
+    tokenizer = new_tokenizer(kind, _texts(rows, columns, languages), size)
     config = new_config(kind, tokenizer, **values)
     say(f"a new {kind} model with {len(tokenizer)} tokens; its configuration and tokenizer are in {place}")
     with writing_to(place):

@@ -37,6 +37,8 @@ class EvaluateOptions:
     """Column of the second text of a pair; null: that of the run, or found by name."""
     label_column: str | None = None
     """Column of the labels; null: that of the run, or found by name."""
+    empty_targets: str | None = None
+    """Texts with a source and a target: "drop" leaves out rows that lack one; null: as in the run, or "error"."""
     max_length: int | None = None
     """Longest input in tokens; null: that of the run, or what the model can hold."""
     num_beams: int | None = None
@@ -105,11 +107,12 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     model = getattr(auto, task.auto_class).from_pretrained(options["model"])
     set_writing(model, task, options)
     tokenizer = tokenizer_for(task, options["model"])
-    asked = kept.get("max_length") if options["max_length"] is None else options["max_length"]
-    longest = longest_input(asked, options["model"], model.config, tokenizer)
+    most = kept.get("max_length") if options["max_length"] is None else options["max_length"]
+    longest = longest_input(most, options["model"], model.config, tokenizer)
     with naming(options["data"] or kept["data"]):
         columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
-        settings = {name: kept[name] for name in task.settings if kept.get(name) is not None}
+        asked = {**kept, **({"empty_targets": options["empty_targets"]} if options["empty_targets"] else {})}
+        settings = {name: asked[name] for name in task.settings if asked.get(name) is not None}
         more: dict[str, Any] = {"config": model.config} if task.generates else {}
         prepared = task.prepare(
             raw, tokenizer, columns, max_length=longest, label_names=_names(model.config), **settings, **more

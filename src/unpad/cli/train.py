@@ -166,11 +166,19 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     source = options["model"]
     with naming(", ".join(filter(None, (options["data"], options["eval_data"]))), None if task.one_to_one else splits):
         columns = task.columns(raw, **given, labelled=True)
+        if options["new_model"] is not None and source != TrainOptions.model:
+            raise ArgumentError(
+                f"model={source!r} and new_model={options['new_model']!r} exclude each other; pass one of the two"
+            )
         if options["new_model"] is not None:
             source = new_model(folder, options, raw["train"], columns)
         elif options["new_config"] is not None or options["vocab_size"] is not None:
             raise ArgumentError(
                 "new_config and vocab_size are of a model from scratch; name its family with --new_model"
+            )
+        elif task.generates and source == TrainOptions.model:
+            raise ArgumentError(
+                f"{task.name} has no model to start from; name one with --model, or the family of a new one with --new_model"
             )
         config = auto.AutoConfig.from_pretrained(source)
         tokenizer = tokenizer_for(task, source)

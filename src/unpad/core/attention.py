@@ -254,9 +254,9 @@ class Pair:
 
 
 def pairs_of(batch: PackedBatch, device: torch.device, how: Attention, memory: PackedBatch | None = None) -> list[Pair]:
-    """The buckets of the batch as attention computes them, made once per batch and kind of attention."""
+    """The buckets of the batch as attention computes them, made once per batch, kind of attention, and shape of the memory."""
     cached = batch.__dict__.setdefault("_pairs", {})
-    kind = (how.causal, how.window, memory is not None)
+    kind = (how.causal, how.window, None if memory is None else (memory.lengths, memory.order))
     if kind not in cached:
         cached[kind] = list(_pairs(batch, device, how, memory))
     return cached[kind]
@@ -336,8 +336,8 @@ def _rows_for(batch: PackedBatch, like: Tensor, width: int) -> Tensor:
 
 
 def working_dtype(qkv: Tensor) -> torch.dtype:
-    """fp32 on CPUs: the softmax of bf16 is three times slower there, and each shape of a bf16 product is compiled anew."""
-    return torch.float32 if qkv.device.type == "cpu" else qkv.dtype
+    """fp32 or more on CPUs: the softmax of bf16 is three times slower there, and each shape of a bf16 product is compiled anew."""
+    return torch.promote_types(qkv.dtype, torch.float32) if qkv.device.type == "cpu" else qkv.dtype
 
 
 class _BucketedAttention(torch.autograd.Function):

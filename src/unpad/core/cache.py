@@ -15,8 +15,8 @@ from torch import Tensor
 from unpad.batch import PackedBatch
 from unpad.core.attention import Attention
 
-ROOM = 32
-"""Tokens by which the slab grows: rarely enough that copying it is cheap, seldom more than is used."""
+ROOM = 8
+"""Tokens by which the slab grows, a quarter of its length at least: reordering beams copies what is empty too, growing copies all."""
 
 
 class Cache:
@@ -45,10 +45,7 @@ class Cache:
             self._slab = qkv_TX.new_zeros(size)
         kv = qkv_TX[: batch.tokens, how.heads * H :].view(-1, 2, K, H)
         rows = torch.from_numpy(np.repeat(np.asarray(batch.order), batch.lengths)).to(self.device)
-        places = torch.arange(batch.tokens, device=self.device) - batch.cu_seqlens[:-1].long().repeat_interleave(
-            torch.tensor(batch.lengths, device=self.device)
-        )
-        self._slab[:, layer].permute(0, 3, 1, 2, 4)[rows, places] = kv
+        self._slab[:, layer].permute(0, 3, 1, 2, 4)[rows, batch.position_ids] = kv
 
     def store_across(self, kv_MX: Tensor, memory: PackedBatch, layer: int, how: Attention) -> None:
         """Keep the keys and values of the sources."""
@@ -66,7 +63,7 @@ class Cache:
         assert self._slab is not None
         self.stepping = True
         if self.longest > self._slab.shape[4]:
-            self._slab = F.pad(self._slab, (0, 0, 0, ROOM))
+            self._slab = F.pad(self._slab, (0, 0, 0, max(ROOM, self.longest // 4)))
         count = len(self.lengths)
         self._even = bool((self.lengths == self.lengths[0]).all())
         self._places = torch.from_numpy(self.lengths).to(self.device)
@@ -87,7 +84,7 @@ class Cache:
         """Attention of the new tokens over those of their rows, themselves included: [R, N H]. `bias_NRS` is added to the scores."""
         assert self._slab is not None
         count, longest, H = len(self.lengths), self.longest, how.head_width
-        slab, rest = self._slab[:, layer], qkv_RX[count:]
+        slab = self._slab[:, layer]
         kv = qkv_RX[:count, how.heads * H :].view(count, 2, how.kv_heads, H)
         if self._even:
             slab[:, :, :, longest - 1] = kv
@@ -100,7 +97,7 @@ class Cache:
             q, k, v, attn_mask=mask, scale=how.scale, enable_gqa=how.heads != how.kv_heads
         )
         mixed = mixed.reshape(count, -1)
-        return mixed if not len(rest) else F.pad(mixed, (0, 0, 0, len(rest)))
+        return mixed if count == len(qkv_RX) else F.pad(mixed, (0, 0, 0, len(qkv_RX) - count))
 
     def _mask(self, how: Attention, bias_NRS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         narrow = how.window is not None and how.window < self.longest - 1

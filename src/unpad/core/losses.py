@@ -11,13 +11,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from unpad.batch import IGNORED_LABEL
 from unpad.core.layers import RowEmbedding
-from unpad.errors import DataError
+from unpad.errors import ArgumentError, DataError
 
 BLOCK = 1 << 24
 """Logits over the vocabulary that exist at a time: 64 MB in fp32."""
+LIFT = 256.0
+"""Gradients over the vocabulary are so many times as great while they are fp16, whose least number is 6e-8: the loss scaling of a loop
+comes after they were made. A gradient of the mean is no greater than what the head reads, far from fp16's 65504."""
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -32,15 +36,16 @@ def problem_type(labels: Tensor, num_labels: int) -> str:
     )
 
 
-def sequence_loss(logits_BC: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, int]:
+def sequence_loss(logits_BC: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, int | Tensor]:
     """Sum of the losses in fp32 and the number of terms in it.
 
-    `labels`: [B] int64 for classes, [B, C] of 0 and 1 for several labels, [B] or [B, 1] numbers for regression. The mean over
+    `labels`: [B] int64 for classes (-100: none), [B, C] of 0 and 1 for several labels, [B] or [B, 1] numbers for regression. The mean over
     the count is the usual loss: over sequences for classes, over all B C outputs for the other two.
     """
     logits_BC = logits_BC.float()
     if kind == "single_label_classification":
-        return F.cross_entropy(logits_BC, labels.view(-1).long(), reduction="sum"), int(labels.numel())
+        total = F.cross_entropy(logits_BC, labels.view(-1).long(), ignore_index=IGNORED_LABEL, reduction="sum")
+        return total, (labels != IGNORED_LABEL).sum()
     if labels.numel() != logits_BC.numel():
         raise DataError(
             f"{kind} needs labels of shape {list(logits_BC.shape)}, but they have shape {list(labels.shape)}; "
@@ -87,13 +92,16 @@ def vocabulary_loss(
 ) -> tuple[Tensor, Tensor]:
     """Sum of the losses and number of the labels that are not -100, of words read out as `x_ME @ weight_VE.T + bias_V`.
 
-    The same numbers as cross entropy over logits [M, V] with `label_smoothing=smoothing`, each times its weight; but no more
-    than BLOCK of the logits exist at a time: where gradients are wanted they are taken block by block in the forward pass.
-    `table`: the token embedding, if `weight_VE` is its own.
+    The same numbers as cross entropy over logits [M, V] with `label_smoothing=smoothing`, each times its weight; but about
+    BLOCK of the logits exist at a time: where gradients are wanted they are taken block by block in the forward pass.
+    `table`: the token embedding, if `weight_VE` is its own. The gradients are there for one backward pass.
     """
     kind = x_ME.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VE.dtype
     count = (labels_M != IGNORED_LABEL).sum()
+    if not torch.is_grad_enabled():  # the function sees what requires a gradient, not that nobody wants it
+        x_ME, weight_VE = x_ME.detach(), weight_VE.detach()
+        bias_V = None if bias_V is None else bias_V.detach()
     with torch.autocast(kind, enabled=False):
         args = (x_ME, weight_VE, bias_V, labels_M, weights_M, table, dtype, smoothing, count)
         return _VocabularyLoss.apply(*args), count
@@ -117,7 +125,8 @@ class _VocabularyLoss(torch.autograd.Function):
         each = (labels != IGNORED_LABEL).float()
         if weights is not None:
             each = each * weights
-        share, total = each / count.clamp(min=1), x.new_zeros((), dtype=torch.float32)
+        lift = LIFT if dtype == torch.float16 else 1.0
+        share, total = each / (count.clamp(min=1) / lift), x.new_zeros((), dtype=torch.float32)
         parts = max(1, math.ceil(x.shape[0] * V / BLOCK))  # of about equal size, in few shapes
         rows = max(1, -(-x.shape[0] // parts // 16) * 16)
         for start in range(0, x.shape[0], rows):
@@ -143,13 +152,18 @@ class _VocabularyLoss(torch.autograd.Function):
                     d_weight += logits.t() @ some
         if d_weight is not None and not x.shape[0]:
             d_weight.zero_()
-        ctx.table, ctx.grads = table, (d_x, d_weight, d_bias, count)
+        ctx.table, ctx.grads = table, (d_x, d_weight, d_bias, count / lift)
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (d_x, d_weight, d_bias, count), ctx.grads = ctx.grads, None
-        stretch = grads[0] * count
+        if ctx.grads is None:
+            raise ArgumentError(
+                "a loss over the vocabulary has one backward pass; call the model again for a second one"
+            )
+        (d_x, d_weight, d_bias, terms), ctx.grads = ctx.grads, None
+        stretch = grads[0] * terms
         if stretch.device.type != "cpu" or abs(float(stretch) - 1) > 1e-6:  # on a GPU a look at it would wait
             for grad in (d_x, d_weight, d_bias):
                 if grad is not None:

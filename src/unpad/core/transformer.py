@@ -232,13 +232,12 @@ class Transformer(nn.Module):
         tokens = batch.input_ids.shape[0] if rows is None else rows.shape[0]
         x_TD = aligned(x_TD)
         rotary = {theta: rotary_table(batch.position_ids, f) for theta, f in self.frequencies.items()}
-        reach = None if self.relative is None else self.relative(batch.lengths[0])
-        bias = None
+        longest, bias = max(batch.lengths, default=0), None
+        reach = None if self.relative is None else self.relative(longest)
         if self.distance_bias is not None:
             if cache is not None and cache.stepping:
                 bias = self.distance_bias(batch.position_ids, cache.longest)
             else:
-                longest = batch.lengths[0]
                 bias = self.distance_bias(torch.arange(longest, device=x_TD.device), longest)
         if memory_MD is not None:
             memory_MD = aligned(memory_MD)
@@ -286,23 +285,22 @@ def aligned(x_TD: Tensor, to: int = ALIGN) -> Tensor:
 
 
 def initialise(model: nn.Module, config: ModelConfig, names: Collection[str] | None = None) -> None:
-    """New weights, as the family's paper draws them; with `names` only for layers that have one of these parameters.
+    """New weights, as the family's paper draws them; with `names` only for these parameters.
 
     BERT: weights from N(0, initializer_range), biases 0, norms 1, the row of the padding id 0. Other families: see `init_cutoff`,
     `narrow_residuals`, `init_factor`.
     """
     for prefix, part in model.named_modules():
-        direct = [f"{prefix}.{name}" for name, _ in part.named_parameters(recurse=False)]
-        if names is not None and not set(names).intersection(direct):
-            continue
-        if isinstance(part, (nn.Linear, nn.Embedding)):
+        own = dict(part.named_parameters(recurse=False))
+        new = {name: p for name, p in own.items() if names is None or f"{prefix}.{name}" in names}
+        if "weight" in new and isinstance(part, (nn.Linear, nn.Embedding)):
             _draw(part.weight, prefix, config)
             if isinstance(part, RowEmbedding) and part.padding_idx is not None:
                 nn.init.zeros_(part.weight[part.padding_idx])
-        elif isinstance(part, (nn.LayerNorm, nn.RMSNorm)):
+        elif "weight" in new and isinstance(part, (nn.LayerNorm, nn.RMSNorm)):
             nn.init.constant_(part.weight, 1.0 if config.init_factor is None else config.init_factor)
-        if getattr(part, "bias", None) is not None:
-            nn.init.zeros_(part.bias)
+        if "bias" in new:
+            nn.init.zeros_(new["bias"])
 
 
 def _draw(weight: Tensor, name: str, config: ModelConfig) -> None:

@@ -60,18 +60,18 @@ class Column:
         length = np.concatenate(lengths)
         return Column([np.concatenate(parts)], None, np.cumsum(length) - length, length)
 
-    def first_outside(self, low: int, high: int, ignored: int | None = None) -> tuple[int, int] | None:
+    def first_outside(self, low: int, high: float, ignored: int | None = None) -> tuple[int, Any] | None:
         """(row, value) of the first value that is not in low..high - 1, or None."""
         if all(len(f) == 0 or (f.min() >= low and f.max() < high) for f in self.flats):
             return None  # the flat arrays may hold more than the rows, so only this answer is final
         for first, values in self.blocks():
-            wrong = (values < low) | (values >= high)
+            wrong = ~((values >= low) & (values < high))  # nan is nowhere
             if ignored is not None:
                 wrong &= values != ignored
             if wrong.any():
                 at = int(wrong.argmax())
                 ends = np.cumsum(self.length[first : first + BLOCK])
-                return first + int(np.searchsorted(ends, at, side="right")), int(values[at])
+                return first + int(np.searchsorted(ends, at, side="right")), values[at].item()
         return None
 
 

@@ -48,7 +48,8 @@ class TokenStream:
             raise ArgumentError(f"buffer={buffer!r} must be a number of documents, 1 (the source's order) or more")
         check_size(block_size)
         self._files = _files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else None
-        if self._files is None and (not hasattr(source, "__iter__") or iter(source) is source):
+        once = isinstance(source, (set, frozenset)) or not hasattr(source, "__iter__") or iter(source) is source
+        if self._files is None and once:
             raise DataError(
                 f"the source of a stream is a {type(source).__name__}, which cannot be read again; give a list, a data set or a folder"
             )

@@ -263,6 +263,10 @@ class TokenStore:
                     f"token id {found[1]} in {what}row {found[0] // self.choices}{of} is outside the model's vocabulary of {vocab_size}: the "
                     "tokenizer and the model are not of the same checkpoint; load both by the same name"
                 )
+        if self._weights is not None and (found := self._weights.first_outside(0, np.inf)) is not None:
+            raise DataError(
+                f"weight {found[1]} in row {found[0]}{of} is no number from 0 on; mend the column 'weights'"
+            )
         if token_types is not None and self._types is not None:
             found = self._types.first_outside(0, token_types)
             if found is not None:

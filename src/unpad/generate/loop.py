@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unpad.batch import PackedBatch, pack
 from unpad.data.sampler import token_budget_batches
-from unpad.errors import ArgumentError
+from unpad.errors import ArgumentError, DataError
 from unpad.generate.processors import NONE, Rows
 from unpad.generate.search import Found, Put, Stop, beam_search, one_by_one
 from unpad.generate.settings import DEFAULT_NEW_TOKENS, GenerationConfig, listed, settle
@@ -47,8 +47,27 @@ def generate(
     the decoder's) and the new tokens, filled up with the pad token at the right; or a `GenerateOutput`. Raises ArgumentError
     for what is unknown or contradictory.
     """
+    try:
+        return _generate(
+            model,
+            inputs if input_ids is None else input_ids,
+            attention_mask,
+            generation_config,
+            streamer,
+            tokenizer,
+            options,
+        )
+    except BaseException:
+        if hasattr(streamer, "end"):  # who reads it in another thread waits for no more
+            streamer.end()
+        raise
+
+
+def _generate(
+    model: Any, ids: Any, attention_mask: Tensor | None, generation_config: GenerationConfig | None, streamer: Any, tokenizer: Any,
+    options: dict[str, Any],
+) -> Tensor | GenerateOutput:  # fmt: skip
     s = settle(getattr(model, "generation_config", None), model.config, generation_config, options)
-    ids: Any = inputs if input_ids is None else input_ids
     if ids is None and not model.is_encoder_decoder and s.bos_token_id is not None:
         ids = torch.tensor([[s.bos_token_id]])
     prompts, before, sources = _unpadded(ids, attention_mask, s), ids, None
@@ -57,6 +76,8 @@ def generate(
         before = torch.from_numpy(np.stack(prompts))
     stop, put = _stopper(s, tokenizer), None
     if streamer is not None:
+        if not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+            raise ArgumentError(f"streamer is a {type(streamer).__name__}; give an unpad.TextStreamer(tokenizer)")
         if len(ids) > 1 or s.num_beams != 1 or s.num_return_sequences != 1:
             raise ArgumentError("a streamer shows one text; pass one row, num_beams=1 and num_return_sequences=1")
         streamer.put(before.cpu())
@@ -113,15 +134,27 @@ def _search(
     numbers: np.ndarray, stop: Stop | None, put: Put | None = None,
 ) -> Found:  # fmt: skip
     """Answers to one batch of prompts; `numbers` [B] are their places among the caller's rows."""
-    prompts, limit = _limits(prompts, s, getattr(model.config, "longest", None) or 1 << 40, numbers)
+    longest, size = (getattr(model.config, name, None) or 1 << 40 for name in ("longest", "vocab_size"))
+    prompts, limit = _limits(prompts, s, longest, numbers)
     lengths = [len(p) for p in prompts]
     for number, read in zip(numbers, sources or prompts, strict=True):
         if not len(read):
             raise ArgumentError(f"row {number} has no tokens; there must be one or more to begin with")
+        if not 0 <= int(np.min(read)) <= int(np.max(read)) < size:
+            odd = next(i for i in np.asarray(read).tolist() if not 0 <= i < size)
+            raise DataError(
+                f"row {number} holds the id {odd}, the model takes 0..{size - 1}; use the model's own tokenizer"
+            )
+        if len(read) > longest:
+            raise DataError(
+                f"row {number} has {len(read)} tokens, the model reads {longest}; tokenize with truncation=True"
+            )
     ids = np.full((len(prompts), max(lengths)), NONE, dtype=np.int64)
     for row, prompt in zip(ids, prompts, strict=True):
         row[len(row) - len(prompt) :] = prompt
     least = [s.min_new_tokens if s.min_new_tokens is not None else (s.min_length or 0) - n for n in lengths]
+    if s.min_length and s.max_new_tokens and max(map(int.__sub__, least, limit)) > 0:
+        say_once(f"min_length={s.min_length} is more than max_new_tokens={s.max_new_tokens} allow: texts end there")
     rows = Rows(*(torch.tensor(x, device=model.device) for x in (ids, least, limit)))  # type: ignore[arg-type]
     packed = None if sources is None else pack([np.asarray(x) for x in sources]).to(model.device)
     session = model.session([np.asarray(p, dtype=np.int64) for p in prompts], packed, use_cache=s.use_cache)
@@ -159,8 +192,13 @@ def _unpadded(ids: Any, mask: Tensor | None, s: GenerationConfig) -> list[np.nda
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point() or not len(ids):
         what = f"a tensor {list(ids.shape)} of {ids.dtype}" if isinstance(ids, Tensor) else f"a {type(ids).__name__}"
         raise ArgumentError(f"input_ids is {what}; generate takes token ids [B, S] (return_tensors='pt')")
-    pad = s.pad_token_id if s.pad_token_id is not None and s.pad_token_id not in s.eos else NONE
-    kept = ids != pad if mask is None else mask != 0
+    told = s.pad_token_id is not None and s.pad_token_id not in s.eos
+    if mask is not None and not isinstance(mask, Tensor):
+        raise ArgumentError(
+            f"attention_mask is a {type(mask).__name__}; give a tensor like input_ids (return_tensors='pt')"
+        )
+    seen: Any = ids != s.pad_token_id if told else torch.ones_like(ids, dtype=torch.bool)
+    kept = seen if mask is None else mask != 0
     if kept.shape != ids.shape:
         raise ArgumentError(f"attention_mask is {list(kept.shape)}, input_ids {list(ids.shape)}; give the same shape")
     return [row[there].numpy() for row, there in zip(ids.cpu(), kept.cpu(), strict=True)]
@@ -180,6 +218,8 @@ def _stopper(s: GenerationConfig, tokenizer: Any) -> Stop | None:
         raise ArgumentError(f"stop_strings={strings!r:.60} are texts; pass tokenizer= to compare them with tokens")
     if not strings:
         return None
+    if not hasattr(tokenizer, "decode"):
+        raise ArgumentError(f"tokenizer is a {type(tokenizer).__name__}; give one from AutoTokenizer.from_pretrained")
     tail = max(len(text.encode()) for text in strings) + 8  # a token has one byte or more; the first may lose its space
 
     def stops(row: list[int]) -> bool:

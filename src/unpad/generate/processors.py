@@ -50,7 +50,7 @@ def processors(settings: GenerationConfig) -> list[Process]:
     """The functions that settled settings ask for, in the order in which they apply to scores [R, V]."""
     s: Any = settings
     words = [list(w) for w in s.bad_words_ids or [] if list(w) not in [[e] for e in s.eos]]
-    ends, draws = listed(s.forced_eos_token_id), s.do_sample
+    ends, suppressed, draws = listed(s.forced_eos_token_id), listed(s.suppress_tokens), s.do_sample
     keep = 1 if s.num_beams == 1 else max(2, len(s.eos) + 1)  # a beam needs a token to go on with beside the end
     table: list[tuple[Any, Process]] = [
         (s.repetition_penalty != 1.0, lambda rows, x: repetition_penalty(rows.ids, x, s.repetition_penalty)),
@@ -59,7 +59,7 @@ def processors(settings: GenerationConfig) -> list[Process]:
         (s.eos and (s.min_length or s.min_new_tokens), lambda rows, x: minimum(rows, x, s.eos)),
         (s.forced_bos_token_id is not None, lambda rows, x: forced_first(rows, x, s.forced_bos_token_id)),
         (ends, lambda rows, x: forced_last(rows, x, ends)),
-        (s.suppress_tokens, lambda rows, x: forbid(x, s.suppress_tokens)),
+        (suppressed, lambda rows, x: forbid(x, suppressed)),
         (draws and s.temperature != 1.0, lambda rows, x: x / s.temperature),
         (draws and s.top_k, lambda rows, x: top_k(x, max(s.top_k, keep))),
         (draws and s.top_p < 1.0, lambda rows, x: top_p(x, s.top_p, keep)),
@@ -93,7 +93,7 @@ def bad_words(ids_RW: Tensor, scores_RV: Tensor, words: list[list[int]]) -> Tens
     """Forbid the last token of each of `words` where the row ends with the tokens before it."""
     out, width = scores_RV.clone(), ids_RW.shape[1]
     for *before, last in words:
-        if len(before) <= width and last < out.shape[1]:
+        if len(before) <= width and 0 <= last < out.shape[1]:
             ends = ids_RW[:, width - len(before) :] == torch.tensor(before, dtype=torch.int64, device=out.device)
             out[:, last] = out[:, last].masked_fill(ends.all(1), -torch.inf)
     return out
@@ -118,7 +118,7 @@ def forced_last(rows: Rows, scores_RV: Tensor, tokens: list[int]) -> Tensor:
 
 def forbid(scores_RV: Tensor, tokens: list[int]) -> Tensor:
     """Forbid `tokens` in every row."""
-    known = torch.tensor([t for t in tokens if t < scores_RV.shape[1]], dtype=torch.int64, device=scores_RV.device)
+    known = torch.tensor([t for t in tokens if 0 <= t < scores_RV.shape[1]], dtype=torch.int64, device=scores_RV.device)
     return scores_RV.index_fill(1, known, -torch.inf)
 
 

@@ -105,7 +105,7 @@ def beam_search(session: Any, rows: Rows, s: GenerationConfig, numbers: np.ndarr
     live, beams = torch.arange(total, device=device), torch.arange(K, device=device)
     rows = rows.select(live.repeat_interleave(K))
     running_BK = torch.where(beams == 0, 0.0, NEVER).repeat(total, 1)  # all beams begin alike: only the first counts
-    best_BK, ended_BK = torch.full_like(running_BK, NEVER), torch.zeros_like(running_BK, dtype=torch.bool)
+    best_BK, ended_BK = torch.full_like(running_BK, -torch.inf), torch.zeros_like(running_BK, dtype=torch.bool)
     texts_BKn = rows.ids.new_empty(total, K, 0)
     found = Found([[] for _ in range(total)], [[] for _ in range(total)])
     logits = session.first().repeat_interleave(K, 0)
@@ -133,12 +133,12 @@ def beam_search(session: Any, rows: Rows, s: GenerationConfig, numbers: np.ndarr
         if bool(ends.any()):
             fresh = torch.cat((rows.ids[rows_BM[:, :K], width:], token[:, :K, None]), 2)
             texts_BKn = torch.nn.functional.pad(texts_BKn, (0, n - texts_BKn.shape[2]), value=NONE)
-            value = torch.where(ends, top_BM[:, :K] / n**penalty, NEVER)
+            value = torch.where(ends, top_BM[:, :K] / n**penalty, -torch.inf)  # a penalty may take a text below NEVER
             best_BK, order = torch.cat((best_BK, value), 1).topk(K)
             ended_BK = torch.cat((ended_BK, ends), 1).gather(1, order)
             texts_BKn = torch.cat((texts_BKn, fresh), 1).take_along_dim(order[:, :, None], 1)
         at_most = limit if s.early_stopping == "never" and penalty > 0 else limit.new_tensor(n)
-        worst = torch.where(ended_BK, best_BK.amin(1, keepdim=True), NEVER)
+        worst = torch.where(ended_BK, best_BK.amin(1, keepdim=True), -torch.inf)
         better = running_BK[:, :1] / (at_most.double() ** penalty).float() > worst
         done = ~better.any(1) | hits_BM.all(1) | (ended_BK.all(1) & (s.early_stopping is True))
         at, tokens = rows_BM.gather(1, chosen), token.gather(1, chosen)

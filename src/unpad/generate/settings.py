@@ -42,7 +42,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Any, tuple[float, float], str], ...] = (
     (("seed",), int, (0, 2**64 - 1), "whole number in 0..2**64 - 1"),
     (("top_p", "min_p"), (int, float), (0, 1), "number in 0..1"),
     (("repetition_penalty",), (int, float), (1e-9, 1e9), "number above 0"),
-    (("length_penalty",), (int, float), (-1e3, 1e3), "number in -1000..1000"),
+    (("length_penalty",), (int, float), (-10, 10), "number in -10..10"),
     (("temperature",), (int, float), (1e-9, 1e9), "number above 0; for the likeliest text pass do_sample=False"),
 )
 
@@ -114,7 +114,9 @@ class GenerationConfig:
 
     def __init__(self, **values: Any) -> None:
         for name in FIELDS:
-            setattr(self, name, values.pop(name, None))
+            value = values.pop(name, None)
+            value = value.tolist() if hasattr(value, "tolist") else value  # numpy's numbers, tensors of ids
+            setattr(self, name, value)
         self.extra = values
         _refuse(values)
         for name in values.keys() - UNSUPPORTED.keys():
@@ -190,6 +192,11 @@ def settle(
     An option that is None switches its setting off. A length of one layer replaces the length of the layers below. Raises
     ArgumentError for what is unknown, contradictory, out of range or not supported.
     """
+    for one in (own, given):
+        if one is not None and not isinstance(one, GenerationConfig):
+            raise ArgumentError(
+                f"generation_config is a {type(one).__module__}.{type(one).__name__}; give an unpad.GenerationConfig"
+            )
     options, empty = options or {}, GenerationConfig()
     layers = [own or empty, given or empty, GenerationConfig(**options)]
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -207,8 +214,39 @@ def settle(
 
         values["seed"] = int(torch.randint(2**62, ()))
     out = GenerationConfig(**values)
+    _check_kinds(out, getattr(config, "vocab_size", None) or 1 << 40)
     _check(out, layers[1].stated().keys() | layers[2].stated().keys())
     return out
+
+
+def _check_kinds(s: GenerationConfig, size: int) -> None:
+    """ArgumentError for what is no yes or no, no text, or no token id where one belongs; what is to be written is one of `size` tokens."""
+    for name in ("do_sample", "use_cache", "return_dict_in_generate", "output_scores", "renormalize_logits"):
+        if getattr(s, name) not in (None, False, True):
+            raise ArgumentError(f"{name}={getattr(s, name)!r:.40} must be True or False")
+    if not all(isinstance(text, str) and text for text in listed(s.stop_strings)):
+        raise ArgumentError(
+            f"stop_strings={s.stop_strings!r:.60} must be a text or a list of texts, none of them empty"
+        )
+    if not all(isinstance(w, (list, tuple)) and w and all(map(_is_id, w)) for w in listed(s.bad_words_ids)):
+        raise ArgumentError(
+            f"bad_words_ids={s.bad_words_ids!r:.60} must be a list of lists, each of one or more token ids"
+        )
+    for name in ("bos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id"):
+        if getattr(s, name) is not None and not _is_id(getattr(s, name)):
+            raise ArgumentError(f"{name}={getattr(s, name)!r:.40} must be a token id, a whole number")
+    for name in ("eos_token_id", "forced_eos_token_id", "suppress_tokens"):
+        if not all(map(_is_id, listed(getattr(s, name)))):
+            raise ArgumentError(f"{name}={getattr(s, name)!r:.60} must be token ids, whole numbers")
+    for name in ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"):
+        if outside := [i for i in listed(getattr(s, name)) if not 0 <= i < size]:
+            raise ArgumentError(
+                f"{name}={outside[0]} is no token of the model, which has 0..{size - 1}; pass one of them"
+            )
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check(s: GenerationConfig, asked: Collection[str]) -> None:
@@ -238,10 +276,8 @@ def _check(s: GenerationConfig, asked: Collection[str]) -> None:
             raise ArgumentError(f"{least}={low} is more than {most}={high}; lower the one or raise the other")
         if low > high > 0:
             say_once(f"{least}={low} is more than {most}={high}: every text gets {high} tokens")
-    if any(not words for words in s.bad_words_ids or []):
-        raise ArgumentError(f"bad_words_ids={s.bad_words_ids!r:.60} has an empty list; each is one or more token ids")
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
-        if (forced := listed(getattr(s, name))) and set(forced) <= set(s.suppress_tokens or []):
+        if (forced := listed(getattr(s, name))) and set(forced) <= set(listed(s.suppress_tokens)):
             raise ArgumentError(f"{name}={forced} is among suppress_tokens; a token cannot be forced and forbidden")
     for name in ("temperature", "top_k", "top_p", "min_p"):
         if name in asked and not s.do_sample and getattr(s, name) not in (DEFAULTS.get(name), 0):

@@ -168,10 +168,13 @@ class ConfigClass:
         return family(model_type, "AutoConfig.for_model").config(**values)
 
     def from_pretrained(self, name: str | Path, **options: Any) -> ModelConfig:
-        """Read `config.json` from a folder or a Hub id; other keyword arguments change the values."""
+        """Read `config.json` from a folder or a Hub id; other keyword arguments change the values, also those that only the file knows."""
         hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
-        config, _ = read_config(resolve(name, **hub))
-        return config.replace(**options)
+        config, kind = read_config(resolve(name, **hub))
+        kept = {key: options.pop(key) for key in list(options) if key in config.extra and key not in kind.only}
+        if kept:
+            say(f"kept in the configuration, but no part of the network: {listing(kept)}")
+        return dataclasses.replace(config.replace(**options), extra={**config.extra, **kept})
 
     def __instancecheck__(self, value: Any) -> bool:
         return isinstance(value, ModelConfig) and self.model_type in (None, value.model_type)

@@ -32,6 +32,9 @@ from unpad.models.outputs import ModelOutput
 from unpad.models.session import CachedSession, PlainSession
 
 _DECODER = ("decoder_input_ids", "decoder_attention_mask")
+_OWN = "use the model's own tokenizer"
+_Grid = tuple[Tensor, tuple[int, int]]
+"""Places [T] of packed tokens in the flattened [B, S] of a caller, and its shape."""
 
 
 class Model(nn.Module):
@@ -123,7 +126,7 @@ class Model(nn.Module):
         [T, C], and a vocabulary head answers only where `asked` asks, [M, V], with labels by
         the loss alone. The base model gives
         `last_hidden_state` [B, S, D] ([T, D]) and `pooler_output` [B, D] where the family has one. Raises ArgumentError for
-        unknown arguments and inputs longer than the model.
+        unknown arguments and shapes that do not fit, DataError for ids that no table holds and inputs longer than the model.
         """
         if self.labels_of == "span" and not more.keys().isdisjoint(SPAN_FIELDS):
             ends = [more.pop(name, None) for name in SPAN_FIELDS]
@@ -137,103 +140,110 @@ class Model(nn.Module):
                 f"{self.class_name} takes no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
             )
         if isinstance(input_ids, PackedBatch):
-            return self._answer(input_ids, None) if return_dict else self._answer(input_ids, None).to_tuple()
-        if not isinstance(input_ids, Tensor) or input_ids.dim() != (3 if self.labels_of == "choice" else 2):
-            shape = "[B, choices, S]" if self.labels_of == "choice" else "[B, S]"
-            raise ArgumentError(
-                f"input_ids must be a PackedBatch or a tensor {shape}, not {_what(input_ids)}; use return_tensors='pt' and padding=True"
+            answer = self._answer(input_ids)
+        else:
+            answer = self._answer(
+                *self._packed(input_ids, attention_mask, token_type_ids, position_ids, labels, *written)
             )
-        if input_ids.device.type == "cpu":  # there a look at the values is free; elsewhere it would wait
-            self._check_values(input_ids, token_type_ids, labels, written[0])
-        if self.translates:
-            answer = self._translate(input_ids, attention_mask, labels, *written)
-            return answer if return_dict else answer.to_tuple()
-        choices = input_ids.shape[1] if self.labels_of == "choice" else 1
-        per_token = (input_ids, attention_mask, token_type_ids, position_ids)
-        ids, mask, types, positions = (t if t is None else t.flatten(0, -2) for t in per_token)
-        of_rows = None if self.labels_of == "choice" else labels
+        return answer if return_dict else answer.to_tuple()
+
+    def _packed(
+        self, ids: Any, mask: Any, types: Any, positions: Any, labels: Any, written: Any, written_mask: Any
+    ) -> tuple[PackedBatch, _Grid, _Grid]:
+        """A padded call as a batch; where its answers per token belong, and the hidden states of what it reads."""
+        choice = self.labels_of == "choice"
+        if not isinstance(ids, Tensor) or ids.dim() != (3 if choice else 2) or not ids.shape[-1]:
+            shape = "[B, choices, S]" if choice else "[B, S]"
+            raise ArgumentError(
+                f"input_ids must be a PackedBatch or a tensor {shape}, not {_what(ids)}; use return_tensors='pt' and padding=True"
+            )
+        if ids.device.type == "cpu":  # there a look at the values is free; elsewhere it would wait
+            _check("input_ids", ids, self.config.vocab_size)
+            if isinstance(written, Tensor):
+                _check(_DECODER[0], written, self.config.vocab_size)
+            if isinstance(types, Tensor) and self.config.segments:
+                _check("token_type_ids", types, self.config.segments)
+            if isinstance(labels, Tensor):
+                self._check_labels(labels)
+        choices = ids.shape[1] if choice else 1
+        ids, mask, types, positions = (t if t is None else t.flatten(0, -2) for t in (ids, mask, types, positions))
+        of_these = None if choice or self.translates else labels
         pad = self.config.pad_token_id if self.config.positions_after_pad else None
-        batch, slots = from_padded(ids, mask, types, positions, of_rows, self.labels_of == "token", pad)  # type: ignore[arg-type]
-        if self.labels_of == "choice":
+        batch, slots = from_padded(ids, mask, types, positions, of_these, self.labels_of == "token", pad)
+        source = grid = (slots, tuple(ids.shape))
+        if choice:
             batch = replace(batch, labels=labels, choices=choices)
-        every = None if not self.vocabulary else torch.arange(batch.tokens, device=ids.device)  # type: ignore[union-attr]
-        output = self._answer(replace(batch, asked=every), (slots, tuple(ids.shape)))  # type: ignore[union-attr]
-        return output if return_dict else output.to_tuple()
+        if not self.translates:
+            return (_all_asked(batch) if self.vocabulary else batch), grid, source
+        if written is None:
+            text = ids if labels is None and self.head_name == "base" else labels
+            written = None if text is None else self._shift_rows(text, len(ids))
+        if written is None:
+            raise ArgumentError(f"{self.class_name} needs labels or decoder_input_ids beside input_ids")
+        _check_rows(_DECODER[0], written, len(ids))
+        target, slots = from_padded(written, written_mask, labels=labels, token_labels=labels is not None)
+        batch = replace(batch, target=replace(_all_asked(target), given=True))
+        return batch, (slots, tuple(written.shape)), source
 
-    def _check_values(
-        self, input_ids: Tensor, token_type_ids: Tensor | None, labels: Tensor | None, written: Tensor | None = None
-    ) -> None:
-        """Name the first value that no table of the model holds; PyTorch would only say that an index is out of range."""
-        config = self.config
-        checks = [("input_ids", input_ids, config.vocab_size, "use the model's own tokenizer")]
-        if isinstance(written, Tensor):
-            checks.append((_DECODER[0], written, config.vocab_size, checks[0][-1]))
-        if isinstance(token_type_ids, Tensor) and config.segments:
-            checks.append(("token_type_ids", token_type_ids, config.segments, checks[0][-1]))
-        sizes = {"row": config.num_labels, "token": config.vocab_size if self.vocabulary else config.num_labels}
-        sizes["target"] = config.vocab_size
-        if self.head.spec.output == 1 and self.labels_of == "token":  # a yes or no
-            sizes["token"] = 2
-        size = sizes.get(self.labels_of or "", 1)
-        one_class = self.labels_of in ("token", "target") or config.problem_type in (None, PROBLEM_TYPES[0])
-        several = self.labels_of == "row" and isinstance(labels, Tensor) and labels.dim() > 1
-        if isinstance(labels, Tensor) and size > 1 and one_class and not several and not labels.is_floating_point():
-            advice = checks[0][-1] if self.vocabulary else "pass num_labels= to from_pretrained"
-            checks.append(("labels", labels[labels != IGNORED_LABEL], size, advice))
-        for name, values, size, advice in checks:
-            wrong = values[(values < 0) | (values >= size)]
-            if wrong.numel():
-                raise DataError(f"{name} hold {wrong[0].item()}, the model takes 0..{size - 1}; {advice}")
+    def _check_labels(self, labels: Tensor) -> None:
+        """Name the first label that is no class of the model."""
+        config, of = self.config, self.labels_of
+        if of not in ("row", "token", "target") or labels.is_floating_point():
+            return
+        if of == "row" and (labels.dim() > 1 or config.problem_type not in (None, PROBLEM_TYPES[0])):
+            return  # several labels each, or numbers
+        advice = _OWN if self.vocabulary else "pass num_labels= to from_pretrained"
+        size = config.vocab_size if self.vocabulary else config.num_labels
+        if of == "token" and self.head.spec.output == 1:  # a yes or no
+            size = 2
+        if size > 1:
+            _check("labels", labels[labels != IGNORED_LABEL], size, advice)
 
-    def _answer(self, batch: PackedBatch, grid: tuple[Tensor, tuple[int, int]] | None) -> ModelOutput:
-        """`grid`: places [T] of the tokens in the caller's [B, S], to which answers per token then return."""
-        longest = max(
-            (part.lengths[0] for part in (batch, batch.target) if part is not None and part.lengths), default=0
-        )
+    def _answer(self, batch: PackedBatch, grid: _Grid | None = None, source_grid: _Grid | None = None) -> ModelOutput:
+        """Answers per token stay packed, or return to the caller's [B, S] where there is a `grid`."""
+        parts = (batch, batch.target)
+        longest = max((part.lengths[0] for part in parts if part is not None and part.lengths), default=0)
         if longest > self.config.longest:
             raise DataError(
                 f"a sequence of {longest} tokens is longer than the model's {self.config.longest} positions; tokenize with truncation=True"
             )
+        base, source, memory_TD = self.head_name == "base", batch, None
         if self.is_encoder_decoder:
-            source, batch = batch, self._target(batch)
+            batch = self._target(batch)
         labels = self._labels(batch)
         if self.vocabulary and batch.asked is None and labels is not None:
             batch = replace(batch, asked=(labels != IGNORED_LABEL).nonzero().view(-1))
-        read, memory_TD = None if self.head_name == "base" else self.head.rows(batch), None
+        read = None if base else self.head.rows(batch)
         if batch.hidden is not None:
             hidden_TD = batch.hidden
         elif self.is_encoder_decoder:
             hidden_TD, memory_TD = self.transformer(source, batch, read)
         else:
             hidden_TD = self.transformer(batch, read)
-        if self.head_name == "base" and not self.head.answers:
-            pooled = None
-        else:
-            tokens = self.transformer.embeddings.tokens
-            if self.vocabulary and grid is None and labels is not None:
-                losses = self._words_loss(hidden_TD, batch, labels)
-                return ModelOutput(loss=mean(*losses), loss_sum=losses[0], loss_count=losses[1])
-            pooled = self.head(hidden_TD, batch, tokens)
-        spread = (lambda x: x) if grid is None else (lambda x: _spread(x, *grid))
-        if self.head_name == "base":
-            if grid is not None and pooled is not None:
-                pooled = batch.restore(pooled)
+        if self.vocabulary and grid is None and labels is not None:
+            losses = self._words_loss(hidden_TD, batch, labels)
+            return ModelOutput(loss=mean(*losses), loss_sum=losses[0], loss_count=losses[1])
+        tokens = self.transformer.embeddings.tokens
+        logits: Any = self.head(hidden_TD, batch, tokens) if self.head.answers else None
+        if base:  # what it answers is the pooled vector
             return ModelOutput(
-                last_hidden_state=spread(hidden_TD), pooler_output=pooled, encoder_last_hidden_state=memory_TD
+                last_hidden_state=_spread(hidden_TD, grid),
+                pooler_output=logits if logits is None or grid is None else batch.restore(logits),
+                encoder_last_hidden_state=None if memory_TD is None else _spread(memory_TD, source_grid),
             )
-        logits = pooled
-        assert logits is not None
-        total, count = self._loss(logits, batch)
-        fields: dict[str, Any] = {"loss": None if total is None else mean(total, count)}
+        fields: dict[str, Any] = {"loss": None}
+        if labels is not None:
+            total, count = self._loss(logits, labels, batch)
+            fields = {"loss": mean(total, count), "loss_sum": total, "loss_count": count}
         if self.labels_of == "choice":
             fields["logits"] = batch.restore(logits).view(-1, batch.choices)
         elif self.labels_of == "span" and grid is not None:
-            fields["start_logits"], fields["end_logits"] = spread(logits).unbind(-1)
+            fields["start_logits"], fields["end_logits"] = _spread(logits, grid).unbind(-1)
         elif self.labels_of in ("token", "span", "target"):
-            fields["logits"] = spread(logits.squeeze(-1) if logits.shape[-1] == 1 else logits)
+            fields["logits"] = _spread(logits.squeeze(-1) if logits.shape[-1] == 1 else logits, grid)
         else:
             fields["logits"] = logits if grid is None else batch.restore(logits)
-        return ModelOutput(**fields, loss_sum=total, loss_count=count)
+        return ModelOutput(**fields)
 
     def _labels(self, batch: PackedBatch) -> Tensor | None:
         """What each token is asked for; a causal language model asks it for the token after it."""
@@ -252,7 +262,7 @@ class Model(nn.Module):
             weights = (torch.cat([weights[1:], weights[:1]]) if self.next else weights).index_select(0, asked)
         labels_M, tokens = labels.index_select(0, asked), self.transformer.embeddings.tokens
         if labels_M.device.type == "cpu":
-            self._check_values(labels_M[:0], None, labels_M)
+            self._check_labels(labels_M)
         smoothing = self.label_smoothing if self.training else 0.0
         return self.head(hidden_TD, batch, tokens, labels_M, weights, smoothing)
 
@@ -264,12 +274,12 @@ class Model(nn.Module):
                 raise DataError(
                     f"{self.class_name} needs what its decoder reads; give labels or decoder_input_ids (a target without text has none)"
                 )
-            return replace(batch, input_ids=self.shift_right(batch.input_ids, batch.cu_seqlens))
+            return replace(batch, input_ids=self._shift_right(batch.input_ids, batch.cu_seqlens))
         if target.labels is None or target.given:
             return target
-        return replace(target, input_ids=self.shift_right(target.labels, target.cu_seqlens))
+        return replace(target, input_ids=self._shift_right(target.labels, target.cu_seqlens))
 
-    def shift_right(self, ids_T: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def _shift_right(self, ids_T: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Packed ids [T] one place later, each sequence behind the decoder's start token, or behind its own last one where the
         configuration says `target_wraps`; -100 becomes padding."""
         bounds, pad = cu_seqlens.long(), self.config.pad_token_id or 0
@@ -286,32 +296,14 @@ class Model(nn.Module):
         shifted[bounds[:-1]] = first
         return shifted
 
-    def _translate(
-        self, input_ids: Tensor, mask: Tensor | None, labels: Tensor | None, written: Any, written_mask: Any
-    ) -> ModelOutput:
-        """The padded call of an encoder-decoder."""
-        source, places = from_padded(input_ids, mask)
-        if written is None:
-            text = labels if labels is not None else input_ids if self.head_name == "base" else None
-            if text is None:
-                raise ArgumentError(f"{self.class_name} needs labels or decoder_input_ids beside input_ids")
-            bounds = torch.arange(0, text.numel() + 1, text.shape[1], device=text.device)
-            written = self.shift_right(text.reshape(-1), bounds).view_as(text)
-        target, slots = from_padded(written, written_mask, labels=labels, token_labels=labels is not None)
-        target = replace(target, given=True, asked=torch.arange(target.tokens, device=written.device))
-        answer = self._answer(replace(source, target=target), (slots, tuple(written.shape)))
-        memory = answer.get("encoder_last_hidden_state")
-        if memory is not None:
-            answer["encoder_last_hidden_state"] = _spread(memory, places, tuple(input_ids.shape))  # type: ignore[arg-type]
-        return answer
+    def _shift_rows(self, text: Any, rows: int) -> Tensor:
+        """`_shift_right` of labels [B, S']."""
+        _check_rows("labels", text, rows)
+        bounds = torch.arange(0, text.numel() + 1, text.shape[1], device=text.device)
+        return self._shift_right(text.reshape(-1), bounds).view_as(text)
 
-    def _loss(self, logits: Tensor, batch: PackedBatch) -> tuple[Tensor | None, int | Tensor]:
-        labels = batch.labels
-        if labels is None:
-            return None, 0
+    def _loss(self, logits: Tensor, labels: Tensor, batch: PackedBatch) -> tuple[Tensor, int | Tensor]:
         if self.labels_of in ("token", "target"):
-            labels = self._labels(batch)
-            assert labels is not None
             return token_loss(logits, labels if batch.asked is None else labels.index_select(0, batch.asked))
         if self.labels_of == "span":
             back = torch.tensor(batch.order, device=labels.device)  # `pad` gives the caller's order
@@ -328,13 +320,13 @@ class Model(nn.Module):
             )
         return sequence_loss(logits, labels, kind)
 
-    def generate(self, input_ids: Any = None, **options: Any) -> Any:
+    def generate(self, input_ids: Any = None, generation_config: Any = None, **options: Any) -> Any:
         """Write on after each row of `input_ids` [B, S], or for encoder-decoders an answer to it; see `unpad.generate.loop.generate`."""
         if not self.can_generate:
             raise ArgumentError(
                 f"{self.class_name} cannot generate; load the model with AutoModelForCausalLM or AutoModelForSeq2SeqLM"
             )
-        return generate(self, input_ids, **options)
+        return generate(self, input_ids, generation_config=generation_config, **options)
 
     def session(
         self, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None, use_cache: bool = True
@@ -362,10 +354,33 @@ class Model(nn.Module):
         return f"{self.class_name}({self.num_parameters() / 1e6:.1f}M parameters, {self.config.layers} layers, width {self.config.width})\n{super().__repr__()}"
 
 
-def _spread(values: Tensor, slots: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Values of packed tokens [T, ...] at their places in [B, S, ...], 0 elsewhere."""
-    flat = values.new_zeros(shape[0] * shape[1], *values.shape[1:]).index_copy(0, slots, values)
-    return flat.view(*shape, *values.shape[1:])
+def _all_asked(batch: PackedBatch) -> PackedBatch:
+    """The batch with every token asked for its word."""
+    return replace(batch, asked=torch.arange(batch.tokens, device=batch.input_ids.device))
+
+
+def _spread(values: Tensor, grid: _Grid | None) -> Tensor:
+    """Values of packed tokens [T, ...] at their places in [B, S, ...], 0 elsewhere; as they are without a grid."""
+    if grid is None:
+        return values
+    slots, (rows, columns) = grid
+    flat = values.new_zeros(rows * columns, *values.shape[1:]).index_copy(0, slots, values)
+    return flat.view(rows, columns, *values.shape[1:])
+
+
+def _check(name: str, values: Tensor, size: int, advice: str = _OWN) -> None:
+    """Name the first value that no table of the model holds; PyTorch would only say that an index is out of range."""
+    wrong = values[(values < 0) | (values >= size)]
+    if wrong.numel():
+        raise DataError(f"{name} hold {wrong[0].item()}, the model takes 0..{size - 1}; {advice}")
+
+
+def _check_rows(name: str, text: Any, rows: int) -> None:
+    """What a decoder reads or writes is one row of ids for each row of `input_ids`."""
+    if not isinstance(text, Tensor) or text.dim() != 2 or len(text) != rows or not text.shape[1]:
+        raise ArgumentError(
+            f"{name} must be a tensor [B, S'] with one row for each of the {rows} rows of input_ids, not {_what(text)}"
+        )
 
 
 def _what(value: Any) -> str:

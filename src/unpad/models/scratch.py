@@ -10,6 +10,7 @@ from unpad.errors import ArgumentError
 from unpad.families import Family, family
 from unpad.models.auto import ModelClass
 from unpad.models.model import Model
+from unpad.notices import say
 from unpad.text.tokenizer import AutoTokenizer, Tokenizer
 
 HEADS = {"conditional-generation": "unigram", "causal-lm": "byte-bpe", "masked-lm": "wordpiece"}
@@ -34,7 +35,12 @@ def from_scratch(
 
 def new_tokenizer(model_type: str, texts: Iterable[Any], vocab_size: int = 8000) -> Tokenizer:
     """A tokenizer of the kind that suits the family: Unigram for encoder-decoders, byte-level BPE for causal models, else WordPiece."""
-    return AutoTokenizer.from_iterator(texts, HEADS[_writer(model_type)[1]], vocab_size)
+    made = AutoTokenizer.from_iterator(texts, HEADS[_writer(model_type)[1]], vocab_size)
+    if len(made) > vocab_size:
+        say(
+            f"the vocabulary has {len(made)} tokens, not vocab_size={vocab_size}: single bytes and special tokens alone are so many"
+        )
+    return made
 
 
 def new_config(model_type: str, tokenizer: Tokenizer | None, **config: Any) -> ModelConfig:
@@ -52,6 +58,15 @@ def new_config(model_type: str, tokenizer: Tokenizer | None, **config: Any) -> M
     if kind.defaults.get("forced_eos_token_id") is not None:
         facts["forced_eos_token_id"] = eos
     made = kind.config(**{**facts, **config})
+    if made.vocab_size < len(tokenizer):
+        raise ArgumentError(
+            f"vocab_size={made.vocab_size} is less than the {len(tokenizer)} tokens of the tokenizer; leave it out of the configuration"
+        )
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_eos_token_id"):
+        if isinstance(value := config.get(name), int) and not 0 <= value < made.vocab_size:
+            raise ArgumentError(
+                f"{name}={value} is no token of the vocabulary, which has 0..{made.vocab_size - 1}; leave it out of the configuration"
+            )
     tokenizer.model_max_length = min(made.longest, tokenizer.model_max_length)
     return made
 

@@ -96,6 +96,9 @@ class TextToText(Task):
 
         if empty_targets not in ("error", "drop"):
             raise ArgumentError(f"empty_targets={empty_targets!r} is unknown; allowed: 'error', 'drop'")
+        for name, most in (("max_source_length", max_source_length), ("max_target_length", max_target_length)):
+            if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+                raise ArgumentError(f"{name}={most!r} must be a whole number of tokens, 1 or more")
         splits = splits_of(raw)
         columns, spoken = self.directed(splits, columns, tokenizer, settings)
         prefix = self.prefix(config, spoken) if prefix is None else prefix
@@ -265,8 +268,9 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("return_full_text", "return_text", "return_tensors", "clean_up_tokenization_spaces"):
         if not isinstance(out.get(name, True), bool):
             raise ArgumentError(f"{name}={out[name]!r:.40} must be True or False")
-    if not isinstance(out.get("prefix", ""), str):
-        raise ArgumentError(f"prefix={out['prefix']!r:.40} is a {type(out['prefix']).__name__}, not a text")
+    for name in ("prefix", "src_lang", "tgt_lang"):
+        if not isinstance(out.get(name, ""), str):
+            raise ArgumentError(f"{name}={out[name]!r:.40} is a {type(out[name]).__name__}, not a text")
     kinds = [name for name in ("return_full_text", "return_text", "return_tensors") if name in out]
     if len(kinds) > 1:
         raise ArgumentError(f"{kinds[0]} and {kinds[1]} exclude each other; pass one of the two")

@@ -103,6 +103,8 @@ class Translation(TextToText):
         language = options.get("src_lang")
         if language is None and len(item) > 1:
             raise DataError(f"{where} has the languages {listing(item)}; say which one is read with src_lang=")
+        if not item:
+            raise DataError(f"{where} is an empty dictionary; give a text, or one by its language")
         key = next(iter(item)) if language is None else _key(language, list(item), "src_lang")
         return super().text_of(item[key], where, options)
 

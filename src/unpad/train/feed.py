@@ -169,7 +169,11 @@ class StreamFeed:
 def packed_feed(
     store: TokenStore, args: TrainingArguments, change: Change = lambda epoch: None, shifted: bool = False
 ) -> Feed:
-    """Batches of a token store for native models; `shifted` as for `loss_terms`."""
+    """Batches of a token store for native models; `shifted` as for `loss_terms`. Raises DataError where no token has a next one."""
+    if shifted and store.lengths.max() < 2:
+        raise DataError(
+            "no row of the training data has two tokens, so there is no next one to learn; make longer rows"
+        )
 
     def make(rows: np.ndarray, epoch: int) -> Micro:
         batch = store.pack(rows)

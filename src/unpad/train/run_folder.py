@@ -55,9 +55,9 @@ class RunFolder:
             aside.mkdir()
             for path in earlier:
                 path.rename(aside / path.name)
-            say(
-                f"{self.path} holds an earlier run: moved to {aside}; continue it with resume_from_checkpoint={str(aside)!r}"
-            )
+            more = f"; continue it with resume_from_checkpoint={str(aside)!r}" if earlier[0].name != HISTORY else ""
+            what = "an earlier run" if more else f"the {HISTORY} of a run or an evaluation"
+            say(f"{self.path} holds {what}: moved to {aside}{more}")
 
     def _make(self) -> None:
         try:
