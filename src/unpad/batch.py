@@ -188,6 +188,11 @@ class PackedBatch:
         back[torch.tensor(self.order)] = torch.arange(len(self))
         return values.index_select(0, back.to(values.device))
 
+    def rows(self, values: Tensor) -> list[np.ndarray]:
+        """Per-token values [T] as one array per sequence, in the caller's order, on the CPU."""
+        parts = np.split(values.cpu().numpy(), np.cumsum(self.lengths)[:-1])
+        return [part for _, part in sorted(zip(self.order, parts, strict=True), key=lambda pair: pair[0])]
+
     def pad(self, values: Tensor, length: int | None = None, fill: float = 0) -> Tensor:
         """Per-token values [T, ...] as [B, S, ...] in the caller's order; S is the longest sequence or `length`."""
         import torch

@@ -19,6 +19,7 @@ MARIAN = (
     "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2,encoder_ffn_dim=24,decoder_ffn_dim=24,"
     "max_position_embeddings=32"
 )
+SCRATCH = ["train", "translation", "--new_model", "marian", "--new_config", MARIAN, "--vocab_size", "90"]
 GPT2 = "n_embd=16,n_layer=1,n_head=2,n_positions=32"
 QUICK = ["--max_steps", "2", "--draw_curves", "false", "--precision", "fp32"]
 WORDS = ("red", "green", "blue", "small", "large", "house", "tree", "car", "bird", "and")
@@ -39,18 +40,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
 def translator(pairs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a translation that began from scratch."""
     out = tmp_path_factory.mktemp("run") / "run"
-    argv = [
-        "train",
-        "translation",
-        "--new_model",
-        "marian",
-        "--new_config",
-        MARIAN,
-        "--vocab_size",
-        "90",
-        "--data",
-        pairs,
-    ]
+    argv = [*SCRATCH, "--data", pairs]
     argv += ["--num_beams", "2", "--max_new_tokens", "6", "--label_smoothing_factor", "0.1", "--output_dir", str(out)]
     assert entry.main([*argv, *QUICK]) == 0
     return out
@@ -174,20 +164,8 @@ def test_a_seed_makes_a_sample_the_same(novelist: Path, capsys: pytest.CaptureFi
 
 def test_a_resumed_run_from_scratch_keeps_its_tokenizer(pairs: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    argv = [
-        "train",
-        "translation",
-        "--new_model",
-        "marian",
-        "--new_config",
-        MARIAN,
-        "--vocab_size",
-        "90",
-        "--data",
-        pairs,
-        "--save_strategy",
-    ]
-    argv += ["steps", "--save_steps", "1", "--output_dir", str(out), *QUICK]
+    argv = [*SCRATCH, "--data", pairs]
+    argv += ["--save_strategy", "steps", "--save_steps", "1", "--output_dir", str(out), *QUICK]
     assert entry.main(argv) == 0
     whole, tokens = (out / "model.safetensors").read_bytes(), (out / "new" / "tokenizer.json").read_bytes()
     for file in (out / "checkpoint-2").iterdir():

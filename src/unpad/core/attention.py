@@ -296,7 +296,7 @@ def _masked(keys: Grid, lengths: tuple[int, ...], device: torch.device, how: Att
     return hidden[None, None] if padding is None else (padding | hidden) & (distance != 0)
 
 
-def memory_tokens(order: Sequence[int], memory: PackedBatch) -> tuple[np.ndarray, tuple[int, ...]]:
+def memory_tokens(order: Sequence[int] | np.ndarray, memory: PackedBatch) -> tuple[np.ndarray, tuple[int, ...]]:
     """Tokens [M] of the rows `order` of the caller in `memory`, row after row, and how many each has."""
     ends = np.cumsum(memory.lengths)
     place = np.empty(len(memory), dtype=np.int64)

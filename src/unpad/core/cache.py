@@ -68,6 +68,7 @@ class Cache:
         self._even = bool((self.lengths == self.lengths[0]).all())
         self._places = torch.from_numpy(self.lengths).to(self.device)
         self._rows = torch.arange(count, device=self.device)
+        self._find_sources()
         return PackedBatch(
             input_ids=tokens_R,
             position_ids=self._places,
@@ -75,6 +76,18 @@ class Cache:
             lengths=(1,) * count,
             order=tuple(range(count)),
         )
+
+    def _find_sources(self) -> None:
+        """How the rows of this step read their sources, the same in all layers: `_each` rows of a source together, or, where rows of
+        a source stand apart or are not equally many, each by itself, from the sources `_apart`."""
+        if not self._across:
+            return
+        count, sources, hidden = len(self.lengths), self._across[0].shape[1], self._hidden
+        self._each, self._apart = count // sources, None
+        if not np.array_equal(self.source, np.repeat(np.arange(sources), self._each)):
+            self._each, self._apart = 1, torch.from_numpy(self.source).to(self.device)
+            hidden = None if hidden is None else hidden.index_select(0, self._apart)
+        self._readable = None if hidden is None else ~hidden
 
     def done(self) -> None:
         """The tokens of `step` are in."""
@@ -115,15 +128,11 @@ class Cache:
 
     def attend_across(self, q_RX: Tensor, layer: int, how: Attention) -> Tensor:
         """Attention of the new tokens over their source: [R, N H]. Rows of one source that stand together are read at once."""
-        count, H = len(self.lengths), how.head_width
-        (k, v), hidden = self._across[layer], self._hidden
-        each = count // k.shape[0] if count % k.shape[0] == 0 else 0
-        if not each or not np.array_equal(self.source, np.repeat(np.arange(k.shape[0]), each)):
-            rows = torch.from_numpy(self.source).to(self.device)
-            k, v, each = k.index_select(0, rows), v.index_select(0, rows), 1
-            hidden = None if hidden is None else hidden.index_select(0, rows)
-        q = q_RX[:count].view(-1, each, how.heads, H).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if hidden is None else ~hidden, scale=how.scale)
+        count, (k, v) = len(self.lengths), self._across[layer]
+        if self._apart is not None:
+            k, v = k.index_select(0, self._apart), v.index_select(0, self._apart)
+        q = q_RX[:count].view(-1, self._each, how.heads, how.head_width).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._readable, scale=how.scale)
         mixed = mixed.transpose(1, 2).reshape(count, -1)
         return mixed if count == len(q_RX) else F.pad(mixed, (0, 0, 0, len(q_RX) - count))
 

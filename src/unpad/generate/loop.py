@@ -110,8 +110,7 @@ def generate_rows(
     """
     s = settle(getattr(model, "generation_config", None), model.config, settings, options)
     if isinstance(sources, PackedBatch):
-        parts = np.split(sources.input_ids.cpu().numpy(), np.cumsum(sources.lengths)[:-1])
-        sources = [parts[place] for place in np.argsort(sources.order)]
+        sources = sources.rows(sources.input_ids)
     if prompts is None:
         prompts = _starts(s, len(sources or ()))
     lengths = np.array([len(p) for p in prompts]) + ([len(x) for x in sources] if sources is not None else 0)

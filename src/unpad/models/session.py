@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unpad.batch import PackedBatch, pack
+from unpad.core.attention import memory_tokens
 from unpad.core.cache import Cache
 from unpad.core.heads import Head
 from unpad.core.layers import RowEmbedding
@@ -58,11 +59,12 @@ class PlainSession:
     def _sources(self, batch: PackedBatch) -> tuple[PackedBatch, Tensor]:
         """The source of each live row, and its hidden states."""
         assert self.sources is not None
-        bounds = np.cumsum([0, *self.sources.lengths])
-        place = {row: i for i, row in enumerate(self.sources.order)}
-        parts = [slice(bounds[place[i]], bounds[place[i] + 1]) for i in self.source.tolist()]
-        again = pack([self.sources.input_ids[part].cpu().numpy() for part in parts]).to(self.device)
-        return again, torch.cat([self.memory[parts[row]] for row in again.order])  # type: ignore[index]
+        assert self.memory is not None
+        tokens, lengths = memory_tokens(self.source, self.sources)
+        ids = self.sources.input_ids.cpu().numpy()[tokens]
+        again = pack(np.split(ids, np.cumsum(lengths)[:-1])).to(self.device)
+        tokens, _ = memory_tokens(self.source[np.asarray(again.order)], self.sources)
+        return again, self.memory.index_select(0, torch.from_numpy(tokens).to(self.device))
 
 
 class CachedSession:

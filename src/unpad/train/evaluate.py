@@ -136,8 +136,9 @@ def write(
     references: list[np.ndarray] = []
     for batch in batches:
         if isinstance(batch, PackedBatch):
-            sources += _rows(batch, batch.input_ids)
-            references += [] if batch.target is None else _rows(batch.target, batch.target.labels)
+            sources += batch.rows(batch.input_ids)
+            if batch.target is not None and batch.target.labels is not None:
+                references += batch.target.rows(batch.target.labels)
             continue
         ids, mask, labels = batch["input_ids"], batch.get("attention_mask"), targets(batch)
         kept = torch.ones_like(ids) if mask is None else mask
@@ -157,12 +158,6 @@ def learn_length(settings: GenerationConfig, longest: int, room: int) -> None:
         say(f"the longest target has {longest} tokens: max_new_tokens={min(longest, room)} is stored with the model")
     elif longest > (most := settings.max_new_tokens or settings.max_length or 0):
         say(f"the longest target has {longest} tokens, but the model's generation_config lets it write {most}")
-
-
-def _rows(batch: PackedBatch, values: Any) -> list[np.ndarray]:
-    """Values [T] of a batch on the CPU by row, in the caller's order."""
-    parts = np.split(values.numpy(), np.cumsum(batch.lengths)[:-1])
-    return [part for _, part in sorted(zip(batch.order, parts, strict=True), key=lambda pair: pair[0])]
 
 
 def _grid(rows: Sequence[np.ndarray], fill: int) -> np.ndarray:
