@@ -47,6 +47,7 @@ PUBLIC: dict[str, str] = {
     "from_scratch": "unpad.models.scratch",
     # training
     "Accelerator": "unpad.engine.accelerator",
+    "notebook_launcher": "unpad.engine.launch",
     "get_scheduler": "unpad.engine.schedules",
     "set_seed": "unpad.engine.state",
     "TrainingArguments": "unpad.train.arguments",

@@ -157,26 +157,47 @@ class PackedBatch:
 
         return self._each(lambda t: t.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> PackedBatch:
-        """The same batch in page-locked memory, for copies to a GPU that overlap with computation."""
-        return self._each(lambda t: t.pin_memory())
-
     def _each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
-        names = (
-            "input_ids",
-            "position_ids",
-            "cu_seqlens",
-            "token_type_ids",
-            "labels",
-            "words",
-            "weights",
-            "asked",
-            "hidden",
-        )
-        changed: dict[str, Any] = {n: change(t) for n in names if (t := getattr(self, n)) is not None}
+        changed: dict[str, Any] = {n: change(t) for n in _TENSORS if (t := getattr(self, n)) is not None}
         if self.target is not None:
             changed["target"] = self.target._each(change)
         return replace(self, **changed)
+
+    def take(self, rows: Sequence[int]) -> PackedBatch:
+        """The caller's rows `rows` alone (for multiple choice: questions), numbered anew in this order."""
+        import torch
+
+        new = {row * self.choices + c: i * self.choices + c for i, row in enumerate(rows) for c in range(self.choices)}
+        places = [place for place, row in enumerate(self.order) if row in new]
+        ends = np.cumsum(self.lengths)
+        tokens = np.concatenate([np.arange(ends[p] - self.lengths[p], ends[p]) for p in places])
+        device = self.input_ids.device
+        of_tokens, of_rows = (torch.from_numpy(np.asarray(i, np.int64)).to(device) for i in (tokens, places))
+        numbered = torch.full((self.tokens,), -1, dtype=torch.int64, device=device)
+        numbered[of_tokens] = torch.arange(len(tokens), device=device)
+
+        def part(name: str) -> Tensor | None:
+            values: Tensor | None = getattr(self, name)
+            if values is None:
+                return None
+            if name == "labels" and self.choices > 1:
+                return values[torch.tensor(rows, device=device)]
+            if name == "asked":
+                found = numbered[values]
+                return found[found >= 0]
+            return values.index_select(0, of_tokens if len(values) == self.tokens else of_rows)
+
+        lengths = tuple(self.lengths[p] for p in places)
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return replace(
+            self,
+            **{name: part(name) for name in _TENSORS if name != "cu_seqlens"},  # type: ignore[arg-type]
+            cu_seqlens=torch.from_numpy(bounds).to(device),
+            lengths=lengths,
+            order=tuple(new[self.order[p]] for p in places),
+            sample_ids=tuple(self.sample_ids[p] for p in places) if self.sample_ids else (),
+            target=None if self.target is None else self.target.take(rows),
+        )
 
     def restore(self, values: Tensor) -> Tensor:
         """Put per-sequence values [B, ...] back into the caller's order."""
@@ -202,6 +223,11 @@ class PackedBatch:
         slots = slot_index(self.lengths, longest, rows=self.order)
         out = out.index_copy(0, torch.from_numpy(slots).to(values.device), values)
         return out.view(len(self), longest, *values.shape[1:])
+
+
+_TENSORS = (
+    "input_ids", "position_ids", "cu_seqlens", "token_type_ids", "labels", "words", "weights", "asked", "hidden",
+)  # fmt: skip
 
 
 def slot_index(lengths: Sequence[int], longest: int, rows: Sequence[int] | None = None) -> np.ndarray:

@@ -180,6 +180,22 @@ class ModelConfig:
     """The activation called "gelu" is its approximation by tanh (OpenAI GPT)."""
     fixed_vocabulary_bias: bool = False
     """The bias of the vocabulary is not trained (BART, Marian)."""
+    final_norm: bool = True
+    """A pre-norm family norms the last hidden states too (False in Transformer-XL)."""
+    memory_length: int | None = None
+    """Tokens before a segment that it also attends to, by distance; None: there are no segments (Transformer-XL)."""
+    even_reach: bool = False
+    """Each token of a segment sees so many tokens, itself the last; False: it sees the whole memory (Transformer-XL)."""
+    distance_limit: int = -1
+    """Distance from which on all count as this one; below 1: there is none (Transformer-XL)."""
+    block_biases: bool = True
+    """Blocks that score distances each have biases of their own (Transformer-XL)."""
+    cutoffs: Sequence[int] | None = None
+    """First ids of the rarer parts of an adaptive vocabulary; None: it has no parts (Transformer-XL)."""
+    narrowing: int = 1
+    """The vectors of each part are so many times narrower than those of the part before; 1: one table for all (Transformer-XL)."""
+    tied_projections: bool | Sequence[bool] = True
+    """Whether a part is read out with the projection of its embedding; True: all but the first (Transformer-XL)."""
     bos_token_id: int | None = None
     """Id of the token that begins a text."""
     eos_token_id: int | Sequence[int] | None = None
@@ -212,10 +228,13 @@ class ModelConfig:
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ArgumentError(f"{key.get(name, name)}={value!r} must be a whole number, {least} or more")
             object.__setattr__(self, name, int(value))  # JSON knows no numpy numbers
-        if self.pad_token_id is not None and not isinstance(self.pad_token_id, int):
-            raise ArgumentError(
-                f"{key.get('pad_token_id', 'pad_token_id')}={self.pad_token_id!r} must be a whole number or None"
-            )
+        for name in TOKENS:
+            value = getattr(self, name)
+            ids = value if isinstance(value, (list, tuple)) and name.endswith("eos_token_id") else [value]
+            if any(isinstance(i, bool) or not isinstance(i, (Integral, type(None))) for i in ids):
+                raise ArgumentError(f"{name}={value!r} must be a whole number or None")
+            if isinstance(value, Integral):
+                object.__setattr__(self, name, int(value))
         if self.heads % self.key_heads:
             raise ArgumentError(
                 f"{self.heads} attention heads are not a multiple of the {self.key_heads} heads of keys"
@@ -227,19 +246,12 @@ class ModelConfig:
         if self.bias_buckets and (self.bias_buckets < 4 or self.bias_reach <= self.bias_buckets // 2):
             buckets, reach = (f"{key.get(n, n)}={getattr(self, n)}" for n in ("bias_buckets", "bias_reach"))
             raise ArgumentError(f"{buckets} must be 4 or more, and {reach} more than half of it")
+        if self.cutoffs is not None:
+            self._check_parts(key)
         _check_scaling(self.rope_scaling)
         if self.positions_after_pad and self.pad_token_id is None:
             raise ArgumentError("pad_token_id=None, but positions are counted from it; give a whole number")
-        for name in (
-            "dropout",
-            "attention_dropout",
-            "classifier_dropout",
-            "span_dropout",
-            "summary_dropout",
-            "pooler_dropout",
-            "ffn_dropout",
-            "embedding_dropout",
-        ):
+        for name in [f.name for f in dataclasses.fields(self) if f.name.endswith("dropout") and f.type != "bool"]:
             p = getattr(self, name)
             if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
                 raise ArgumentError(
@@ -266,6 +278,26 @@ class ModelConfig:
                     raise ArgumentError(
                         f"{key.get(name, name)} {value!r} is not supported; supported: {', '.join(known)}"
                     )
+
+    def _check_parts(self, key: Mapping[str, str]) -> None:
+        """Whether the parts of the vocabulary, and the memory beside them, can be made; `cutoffs` and `tied_projections` become lists."""
+        cutoffs = self.cutoffs if isinstance(self.cutoffs, (list, tuple)) else [None]
+        ends, tied = [0, *cutoffs, self.vocab_size], self.tied_projections
+        if tied is None or isinstance(tied, bool):
+            tied = [False] + [bool(tied)] * (len(ends) - 2)
+        whole = all(isinstance(end, Integral) for end in ends)
+        narrowest = (self.embedding_width or self.width) // self.narrowing ** (len(ends) - 2)
+        for name, right, rule in (
+            ("cutoffs", whole and sorted(set(ends)) == ends, f"rise from 1 and stay below vocab_size={self.vocab_size}; [] is a vocabulary of one part"),
+            ("tied_projections", isinstance(tied, (list, tuple)) and len(tied) == len(ends) - 1, f"be True, False or {len(ends) - 1} of these, one for each part of the vocabulary"),
+            ("narrowing", narrowest > 0, f"leave the last of {len(ends) - 1} parts of the vocabulary a width"),
+            ("even_reach", not self.even_reach or self.memory_length, "be False where there is no memory"),
+            ("width", self.width % 2 == 0, "be even"),
+        ):  # fmt: skip
+            if not right:
+                raise ArgumentError(f"{key.get(name, name)}={getattr(self, name)!r} must {rule}")
+        object.__setattr__(self, "cutoffs", ends[1:-1])
+        object.__setattr__(self, "tied_projections", list(tied))
 
     @property
     def num_labels(self) -> int:
@@ -369,8 +401,8 @@ class ModelConfig:
 
     def window(self, layer: int) -> int | None:
         """How many places away, to either side, a token of this block sees others; None: it sees all."""
-        if self.sliding_window is not None:
-            return self.sliding_window - 1
+        if self.even_reach or self.sliding_window is not None:
+            return (self.memory_length if self.even_reach else self.sliding_window) - 1  # type: ignore[operator]
         return self.local_window // 2 if layer % self.global_every else None
 
     def theta(self, layer: int) -> float | None:
@@ -433,33 +465,20 @@ class ModelConfig:
 
 
 _WHOLE = {
-    "vocab_size": 1,
-    "width": 1,
-    "layers": 1,
-    "heads": 1,
-    "ffn_width": 1,
-    "max_positions": 1,
-    "token_types": 0,
-    "embedding_width": 1,
-    "groups": 1,
-    "inner_layers": 1,
-    "relative_reach": -1,
-    "relative_buckets": -1,
-    "global_every": 1,
-    "local_window": 0,
-    "decoder_layers": 1,
-    "decoder_heads": 1,
-    "decoder_ffn_width": 1,
-    "head_size": 1,
-    "kv_heads": 1,
-    "sliding_window": 1,
-    "bias_buckets": 0,
-    "bias_reach": 1,
-    "position_start": 0,
-}
+    "vocab_size": 1, "width": 1, "layers": 1, "heads": 1, "ffn_width": 1, "max_positions": 1, "token_types": 0,
+    "embedding_width": 1, "groups": 1, "inner_layers": 1, "relative_reach": -1, "relative_buckets": -1,
+    "global_every": 1, "local_window": 0, "decoder_layers": 1, "decoder_heads": 1, "decoder_ffn_width": 1,
+    "head_size": 1, "kv_heads": 1, "sliding_window": 1, "bias_buckets": 0, "bias_reach": 1, "position_start": 0,
+    "memory_length": 0, "narrowing": 1,
+}  # fmt: skip
 """Fields that are whole numbers -> the least that makes a model."""
+TOKENS = (
+    "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id",
+)  # fmt: skip
+"""Fields that are ids of the vocabulary. A file may name one that is not there (-1 for none), a caller may not: see `models.auto`."""
 _MAY_MISS = (
     "embedding_width", "ffn_width", "groups", "decoder_layers", "decoder_heads", "decoder_ffn_width", "head_size", "kv_heads", "sliding_window",
+    "memory_length",
 )  # fmt: skip
 
 

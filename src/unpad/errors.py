@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_CONTINUE = 75
+"""Exit code of a run that was asked to stop, saved its state and wants to be started again (`EX_TEMPFAIL` of sysexits.h)."""
+
 
 class UnpadError(ValueError):
     """Base of all errors that the user can mend."""

@@ -32,6 +32,12 @@ if not logger.handlers:
 _said: set[str] = set()
 
 
+def quiet(is_quiet: bool) -> None:
+    """Whether this process leaves notices to another one, the main process of a run."""
+    if is_quiet:
+        logger.setLevel(logging.WARNING)
+
+
 def say(text: str) -> None:
     """Say one line."""
     logger.info(text)

@@ -101,6 +101,28 @@ def test_a_tag_that_the_model_does_not_know_is_named(
     assert all(part in line for part in parts), line
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "part"),
+    [
+        ([0, 2, 1], [2, 3], "tag 3 in row 1 of 'test' ('ner_tags') is above 2, the highest that is learned"),
+        ([0, 10**12, 1], [0, 0], "tag 1000000000000 in row 1 of 'train' ('ner_tags') is above 9999"),
+    ],
+)
+def test_a_number_beyond_the_tags_is_named_where_these_have_no_names(
+    model: str, train: list[int], test: list[int], part: str
+) -> None:
+    """It would make a model with outputs that nothing teaches, or one of a size that no memory holds."""
+    tokenizer = unpad.AutoTokenizer.from_pretrained(model)
+    rows = {split: [{"tokens": ["EU"], "ner_tags": [tag]} for tag in tags] for split, tags in (("test", test), ("train", train))}
+    raw = unpad.load_dataset(rows)
+    with pytest.raises(unpad.DataError) as error:
+        NER.prepare(raw, tokenizer, NER.columns(raw))
+    assert part in str(error.value) and "make the column ClassLabels" in str(error.value)
+    rows["test"], rows["train"] = ([{"tokens": ["EU"], "ner_tags": [tag]} for tag in tags] for tags in ([0], [0, 2]))
+    raw = unpad.load_dataset(rows)
+    assert NER.prepare(raw, tokenizer, NER.columns(raw)).num_labels == 3
+
+
 def test_class_labels_that_the_model_does_not_have_are_named(model: str) -> None:
     tokenizer = unpad.AutoTokenizer.from_pretrained(model)
     raw = unpad.load_dataset("helpdesk/entities", split="test[:3]")

@@ -124,6 +124,8 @@ CALLS: dict[str, tuple[Callable[[Tokenizer], Any], type[UnpadError], tuple[str, 
     "a vocabulary of many": (lambda t: t.train_new_from_iterator(["a"], "many"), ArgumentError, ("vocab_size='many'",)),
     "one text to train on": (lambda t: t.train_new_from_iterator("a text", 30), ArgumentError, ("str", "lists of texts")),
     "nothing to train on": (lambda t: t.train_new_from_iterator(None, 30), ArgumentError, ("NoneType",)),
+    "no texts to train on": (lambda t: t.train_new_from_iterator([], 30), DataError, ("no texts",)),
+    "empty texts to train on": (lambda t: t.train_new_from_iterator(iter(["", [" ", "\n"]]), 30), DataError, ("none of them",)),
     "numbers to train on": (lambda t: t.train_new_from_iterator([1, 2], 30), DataError, ("strings",)),
 }  # fmt: skip
 

@@ -23,6 +23,8 @@ from unpad.models import auto
 SMALL = {"vocab_size": 101, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
          "max_position_embeddings": 40}  # fmt: skip
 CHOICES = 3
+STORED = {"transfo-xl": "test_transfo_xl.py"}
+"""Family that today's `transformers` has no more -> the test that compares it with stored numbers of an older release."""
 
 
 def random_inputs(config: Any, seed: int, lengths: list[int]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import SMALL, bert_config, check_head, close, packed, random_inputs, random_labels, their_class
+from oracle import SMALL, STORED, bert_config, check_head, close, packed, random_inputs, random_labels, their_class
 
 from unpad import AutoModel, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, BertModel
 from unpad.core.attention import Attention, attend
@@ -106,7 +106,14 @@ CASES = [(name, head, changes) for name, rows in CONFIGS.items() for changes in 
 
 
 def test_every_family_has_parity_cases() -> None:
-    assert set(FAMILIES) == {*CONFIGS, *test_seq2seq_models.CONFIGS}
+    assert set(FAMILIES) == {*CONFIGS, *test_seq2seq_models.CONFIGS, *STORED}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_only_what_transformers_has_no_more_is_compared_with_stored_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match=r"[Uu]nrecognized"):
+        transformers.AutoConfig.for_model(name)
+    assert (Path(__file__).parent / STORED[name]).is_file()
 
 
 @pytest.mark.parametrize(("name", "head", "changes"), CASES, ids=lambda v: v if isinstance(v, str) else "")

@@ -269,6 +269,14 @@ def test_bad_sources_are_one_clear_line(tmp_path):
         read(TEXTS, buffer=0)
     with pytest.raises(ArgumentError, match="block_size=0 must be"):
         TokenStream(TEXTS, Letters(), 0)
+    with pytest.raises(ArgumentError, match="TokenStream has no argument 'blok_size'; did you mean 'block_size'?"):
+        TokenStream(TEXTS, Letters(), blok_size=8)
+    with pytest.raises(ArgumentError, match="TokenStream has no argument 'tokeniser'; did you mean 'tokenizer'?"):
+        TokenStream(TEXTS, tokeniser=Letters(), block_size=8)
+    with pytest.raises(ArgumentError, match="block_size=None must be"):
+        TokenStream(TEXTS, Letters())
+    with pytest.raises(ArgumentError, match="tokenizer is a str; give one from AutoTokenizer"):
+        TokenStream(TEXTS, "gpt2", 8)
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "nothing")
     with pytest.raises(DataError, match="holds nothing to stream; it needs files ending in"):

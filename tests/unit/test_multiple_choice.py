@@ -202,3 +202,13 @@ def test_all_splits_are_prepared(tokenizer: Any) -> None:
         "train": ["input_ids", "token_type_ids", "labels"], "test": ["input_ids", "token_type_ids"],
     }  # fmt: skip
     assert prepared.model_options == {}
+
+
+def test_inputs_that_are_cut_are_counted_once_however_many_choices_they_have(tiny: str, caplog: Any) -> None:
+    pipe = unpad.pipeline("multiple-choice", tiny, device="cpu", precision="fp32")
+    long = "word " * 100
+    pipe([{"prompt": "a", "choices": ["b", long, long]}, {"prompt": "a", "choices": ["b", "c"]}])
+    assert "1 of 2 inputs (50.0%) were longer than 64 tokens" in caplog.text
+    caplog.clear()
+    pipe({"prompt": long, "choices": ["b", "c"]})
+    assert "1 of 1 inputs (100.0%) were longer than 64 tokens" in caplog.text

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import unpad
 from unpad import ArgumentError, DataError, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
 from unpad.batch import pack
+from unpad.data.terms import loss_terms
 from unpad.tasks._task import Judge
-from unpad.train.feed import loss_terms
 
 WORDS = 41
 QUIET: dict[str, Any] = {

@@ -432,3 +432,11 @@ def test_mixed_inputs_keep_their_places_and_types(tokenizer: Tokenizer) -> None:
         assert found.token_type_ids[span].tolist() == expected["token_type_ids"]
     batch = found.pack(np.array([4, 1, 3]))
     assert batch.sample_ids == (1, 3, 4)
+
+
+def test_cut_texts_and_pairs_in_one_list_are_told_by_their_places(minilm: str) -> None:
+    tokenizer = unpad.AutoTokenizer.from_pretrained(minilm)
+    long = "word " * 20
+    found = module.TASK.encode(["ok", ("ok", long), long, ("a", "b"), (long, "b")], tokenizer, 8)
+    assert sorted(found.cut.tolist()) == [1, 2, 4]
+    assert not len(module.TASK.encode(["ok", ("a", "b")], tokenizer, 8).cut)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,10 +128,17 @@ def test_several_answers_differ_and_stand_in_one_list_per_prompt(pipe: Any) -> N
     assert pipe(DOCUMENTS[0], **options) == found[0]
 
 
-def test_streams_do_not_draw_the_same_numbers_in_every_window(pipe: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("options", [{"seed": 5}, {}, {"seed": 5, "num_return_sequences": 2}, {"seed": 5, "num_beams": 2}])
+def test_a_stream_draws_for_each_row_what_a_list_of_the_same_rows_does(
+    pipe: Any, monkeypatch: Any, options: dict[str, Any]
+) -> None:
+    """However many windows it is read in; equal prompts still get different texts."""
     monkeypatch.setattr("unpad.pipelines._pipeline.WINDOW", 2)
-    found = list(pipe(iter(["ok"] * 6), do_sample=True, temperature=2.0, max_new_tokens=12, seed=5))
-    assert len({str(of) for of in found}) == 6
+    options, found = {**options, "do_sample": True, "temperature": 2.0, "max_new_tokens": 12}, []
+    for inputs in (["ok"] * 6, iter(["ok"] * 6)):
+        torch.manual_seed(3)
+        found.append(list(pipe(inputs, **options)))
+    assert found[0] == found[1] and len({str(of) for of in found[0]}) == 6
 
 
 def test_the_model_may_be_in_training(pipe: Any) -> None:

@@ -35,7 +35,8 @@ from unpad import (
 from unpad.checkpoint.files import checkpoints
 from unpad.data.sampler import BatchSampler
 from unpad.engine.schedules import SCHEDULES
-from unpad.train.feed import Feed, Micro
+from unpad.engine.world import World
+from unpad.train.feed import Feed
 
 SMALL = {
     "vocab_size": 97,
@@ -349,7 +350,10 @@ def test_a_token_budget_trains_every_row_once_per_epoch(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(size=st.integers(1, 60), batch=st.integers(1, 9), accumulation=st.integers(1, 4), epochs=st.floats(0.1, 3.5))
 def test_steps_cover_the_epochs_exactly(size: int, batch: int, accumulation: int, epochs: float) -> None:
-    feed = Feed(BatchSampler(size, batch, seed=1), accumulation, lambda r: Micro(None, len(r), 0, r), "", size)
+    args = TrainingArguments(per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)
+    feed = Feed(
+        BatchSampler(size, batch, seed=1), args, lambda rows, epoch: (None, len(rows), 0), "", size, None, World()
+    )
     whole = int(epochs)
     steps = feed.total_steps(epochs)
     covered: dict[int, list[int]] = {}

@@ -151,6 +151,18 @@ def test_a_dictionary_without_a_text_is_one_line(folder: str) -> None:
         unpad.pipeline("translation_en_to_fr", folder, device="cpu")([{"en": "ok"}, {}])
 
 
+def test_languages_that_a_model_cannot_be_told_are_said_once(tmp_path: Path, caplog: Any) -> None:
+    """Of a model for one direction, which has neither codes nor prefixes; not where only the task's name has them."""
+    folder = small_writer("marian", tmp_path)
+    pipe = unpad.pipeline("translation_en_to_fr", folder, device="cpu", max_new_tokens=2)
+    right, reason = pipe("ok"), "cannot be told to this model, which has neither codes nor prefixes for languages"
+    assert reason not in caplog.text
+    assert pipe("ok", tgt_lang="de") == right and pipe("ok", tgt_lang="de") == right
+    assert f"tgt_lang {reason}" in caplog.text and caplog.text.count(reason) == 1
+    unpad.pipeline("translation", folder, device="cpu", src_lang="en", tgt_lang="fr")
+    assert f"src_lang and tgt_lang {reason}" in caplog.text
+
+
 def test_an_unknown_pair_of_languages_is_refused_with_those_there_are(folder: str) -> None:
     with pytest.raises(ArgumentError, match=r"no prefix for en_to_fra; did you mean 'en_to_fr'"):
         unpad.pipeline("translation_en_to_fra", folder, device="cpu")("ok")

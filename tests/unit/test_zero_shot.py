@@ -91,3 +91,11 @@ def test_a_model_of_two_classes_works_whatever_it_calls_them(minilm: str) -> Non
     )
     answer = unpad.pipeline("zero-shot-classification", model, minilm)(TEXTS[0], candidate_labels=LABELS)
     assert sum(answer["scores"]) == pytest.approx(1)
+
+
+def test_texts_that_are_cut_are_counted_once_however_many_labels_there_are(pipe: Any, caplog: Any) -> None:
+    pipe(["word " * 100, *TEXTS[1:]], candidate_labels=LABELS)
+    assert "1 of 3 inputs (33.3%) were longer than 48 tokens" in caplog.text
+    caplog.clear()
+    list(pipe(iter(["word " * 100] * 2 + TEXTS), candidate_labels=LABELS))
+    assert "2 of 5 inputs (40.0%) were longer than 48 tokens" in caplog.text

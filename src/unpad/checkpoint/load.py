@@ -84,11 +84,12 @@ def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize
         found = {kind.normal_name(name): get for name, get in _tensors(folder, files)}
         found = {name: get for name, get in found.items() if not kind.is_dropped(name)}
         bare = {kind.bare(name): name for name in found}
+        wanted = {kind.bare(name) for ours, _ in model.named_parameters() for name in kind.rule(ours, head, config)[1]}
         for copy, name in kind.copies_of(config.tied).items():
-            there = bare.pop(kind.bare(copy), None)
+            there = None if kind.bare(copy) in wanted else bare.pop(kind.bare(copy), None)
             if there is not None:
                 get = found.pop(there)
-                if kind.bare(name) not in bare:
+                if kind.bare(name) in wanted and kind.bare(name) not in bare:
                     found[name], bare[kind.bare(name)] = get, name
         used: set[str] = set()
         new: list[str] = []

@@ -23,29 +23,33 @@ if TYPE_CHECKING:
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def to_theirs(model: nn.Module, config: ModelConfig, kind: Family, head: str) -> dict[str, Tensor]:
-    """The model's weights under the family's names; stacked ones are split as views."""
+def to_theirs(
+    model: nn.Module, config: ModelConfig, kind: Family, head: str, weights: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The model's weights (or those given) under the family's names; stacked ones are split as views."""
     for layer in model.modules():
         if isinstance(layer, RowEmbedding):
             layer.write_back()
     out: dict[str, Tensor] = {}
     for ours, parameter in model.named_parameters():
         rule, names = kind.rule(ours, head, config)
-        out.update(zip(names, rule.write(parameter.detach(), config), strict=True))
+        values = parameter if weights is None else weights[ours]
+        out.update(zip(names, rule.write(values.detach(), config), strict=True))
     return out
 
 
 def save_weights(
-    model: nn.Module, config: ModelConfig, kind: Family, head: str, folder: Path, max_shard_size: int | str = "50GB"
-) -> None:
+    model: nn.Module, config: ModelConfig, kind: Family, head: str, folder: Path, max_shard_size: int | str = "50GB",
+    weights: dict[str, Tensor] | None = None,
+) -> None:  # fmt: skip
     """Write `config.json` and the weights into `folder`. Raises CheckpointError when the disk refuses."""
     from safetensors.torch import save_file
 
     limit = _bytes(max_shard_size)
-    weights = {name: t.contiguous().cpu() for name, t in to_theirs(model, config, kind, head).items()}
+    theirs = {name: t.contiguous().cpu() for name, t in to_theirs(model, config, kind, head, weights).items()}
     shards: list[dict[str, Tensor]] = [{}]
     filled = 0
-    for name, tensor in weights.items():
+    for name, tensor in theirs.items():
         size = tensor.numel() * tensor.element_size()
         if shards[-1] and filled + size > limit:
             shards.append({})
@@ -68,7 +72,7 @@ def save_weights(
             part.replace(folder / file)
         if len(shards) > 1:
             where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
-            total = sum(t.numel() * t.element_size() for t in weights.values())
+            total = sum(t.numel() * t.element_size() for t in theirs.values())
             atomic_write(folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=2))
             (folder / WEIGHTS).unlink(missing_ok=True)
         atomic_write(folder / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")

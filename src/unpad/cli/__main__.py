@@ -1,7 +1,8 @@
 """`unpad`: finds the command, runs it, and turns every user's mistake into one line and exit code 2.
 
 Exit codes: 0 done, 1 a defect of ours (with its traceback), 2 a mistake that the line on standard error explains,
-130 stopped with Ctrl-C, 141 the reader of the output went away.
+75 stopped by a signal with everything saved (the same command goes on), 130 stopped with Ctrl-C, 141 the reader of the
+output went away. `launch` ends with what its script ends with.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ COMMANDS = {
     "evaluate": "Judge a model on a split of a data set.",
     "predict": "Let a model answer for texts, lines of standard input, or a file.",
     "curves": "Draw the learning curves of a run again and say what they mean.",
+    "launch": "Run a script in several processes, on one machine or several.",
     "doctor": "Show versions, devices, and what would be chosen here and why.",
 }
 """Command -> what it does. Each has a file of its name in this folder with `run(argv) -> exit code`."""

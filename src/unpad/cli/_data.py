@@ -89,12 +89,9 @@ def load_splits(
         say(f"{data} has no validation split and a single row: nothing is evaluated")
         return Splits(train, None, "", others)
     kept, held = _hold_out(len(train), seed)
-    say(
-        f"{data} has no validation split: {len(held)} of its {len(train)} training rows, drawn with seed={seed}, are held out "
-        "for evaluation; give --eval_split or --eval_data to choose"
-    )
-    name = "held out of " + train_split
-    return Splits(train.select(kept), train.select(held), name, others, train, kept, held)
+    rows = f"{len(held)} of its {len(train)} training rows, drawn with seed={seed}, are held out for evaluation"
+    say(f"{data} has no validation split: {rows}; give --eval_split or --eval_data to choose")
+    return Splits(train.select(kept), train.select(held), f"held out of {train_split}", others, train, kept, held)
 
 
 def load_split(data: str, data_name: str | None, split: str) -> Any:
@@ -108,9 +105,8 @@ def longest_input(asked: Any, model: str, config: Any, tokenizer: Any) -> int:
     if asked is None:
         return min(most, int(tokenizer.model_max_length))
     if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
-        raise ArgumentError(
-            f"max_length={asked!r} is outside 1..{most}, the tokens that {model} can hold; give less, or leave it out"
-        )
+        allowed = f"1..{most}, the tokens that {model} can hold"
+        raise ArgumentError(f"max_length={asked!r} is outside {allowed}; give less, or leave it out")
     return asked
 
 
@@ -135,9 +131,8 @@ def new_model(folder: Path, options: dict[str, Any], rows: Any, columns: Any) ->
     place, kind, task = folder / "new", options["new_model"], find_task(options["task"])
     heads = family(kind, "new_model").heads
     if task.head not in heads:
-        raise ArgumentError(
-            f"new_model: {kind} models have no such head as {task.name} needs; they have {', '.join(heads)}"
-        )
+        wrong = f"{kind} models have no such head as {task.name} needs"
+        raise ArgumentError(f"new_model: {wrong}; they have {', '.join(heads)}")
     if options["resume"] and (place / "config.json").is_file():
         return str(place)
     values = _values(options["new_config"] or "")
@@ -167,12 +162,10 @@ def _texts(rows: Any, columns: Any, languages: set[str]) -> Iterator[str]:
     """The texts of the columns; of dictionaries by language those of `languages` (all where none is given)."""
     for name in dict.fromkeys(columns.used):
         for value in rows[name]:
-            parts = (
-                {k: v for k, v in value.items() if not languages or k in languages}
-                if isinstance(value, dict)
-                else {name: value}
-            )
-            yield from (text for text in parts.values() if isinstance(text, str))
+            parts = [value]
+            if isinstance(value, dict):
+                parts = [text for language, text in value.items() if not languages or language in languages]
+            yield from (text for text in parts if isinstance(text, str))
 
 
 def set_writing(model: Any, task: Any, options: dict[str, Any]) -> None:
@@ -192,15 +185,11 @@ def set_writing(model: Any, task: Any, options: dict[str, Any]) -> None:
 
 def asking(task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a pipeline by which texts are read as in the run with these options."""
-    names = {
-        "prefix": "prefix",
-        "src_lang": "source_lang",
-        "tgt_lang": "target_lang",
-        "max_source_length": "max_source_length",
-    }
-    found = {name: options.get(of) for name, of in names.items()}
-    if found["max_source_length"] is None:
-        found["max_source_length"] = options.get("max_length")
+    longest = options.get("max_source_length")
+    found = {
+        "prefix": options.get("prefix"), "src_lang": options.get("source_lang"), "tgt_lang": options.get("target_lang"),
+        "max_source_length": options.get("max_length") if longest is None else longest,
+    }  # fmt: skip
     return {name: value for name, value in found.items() if name in task.options and value is not None}
 
 
@@ -216,9 +205,8 @@ def naming(data: str, splits: Splits | None = None) -> Iterator[None]:
         text = re.sub(r"\b(source_lang|target_lang)=", r"--\1", text)
         if splits is not None and splits.kept is not None:
             rows = {"train": splits.kept, "validation": splits.held}
-            text = re.sub(
-                r"\brow (\d+) of '(train|validation)'", lambda m: f"row {rows[m[2]][int(m[1])]} of 'train'", text
-            )
+            named = r"\brow (\d+) of '(train|validation)'"
+            text = re.sub(named, lambda m: f"row {rows[m[2]][int(m[1])]} of 'train'", text)
         raise DataError(f"{data}: {text}") from None
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import jsonargparse
 from docstring_parser import parse_from_object
@@ -58,12 +57,11 @@ def options_of(cls: type, **defaults: Any) -> list[Option]:
     texts = {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(cls).params}
     found = []
     for field in dataclasses.fields(cls):
-        kinds = [k for k in typing.get_args(hints[field.name]) if k is not type(None)] or [hints[field.name]]
-        kind = hints[field.name] if typing.get_origin(hints[field.name]) is list else kinds[0]
+        hint, default = hints[field.name], defaults.get(field.name, field.default)
+        union = () if typing.get_origin(hint) is list else typing.get_args(hint)
+        kind = next((k for k in union if k is not type(None)), hint)
         kind = list if typing.get_origin(kind) is list else kind
-        default = defaults.get(field.name, field.default)
-        optional = default is None or type(None) in typing.get_args(hints[field.name])
-        found.append(Option(field.name, kind, optional, default, texts[field.name]))
+        found.append(Option(field.name, kind, default is None or type(None) in union, default, texts[field.name]))
     return found
 
 
@@ -100,16 +98,14 @@ class Command:
         flags = [flag for flag in flags if flag not in configs]
         if len(words) > bool(self.positional):
             extra = words[bool(self.positional)]
-            raise ArgumentError(
-                f"unpad {self.name}: {extra!r} is one word too many; options are written --name value{self._see}"
-            )
+            raise self._error(f"{extra!r} is one word too many; options are written --name value{self._see}")
+        files = ", ".join(flag.removeprefix("--config=") for flag in configs)
         try:
             parsed = self._parser.parse_args([*configs, *flags, *words], env=False)
         except UnicodeDecodeError:
-            given = ", ".join(flag.removeprefix("--config=") for flag in configs)
-            raise ArgumentError(f"unpad {self.name}: {given} is not a text file; give a YAML file of options") from None
+            raise self._error(f"{files} is not a text file; give a YAML file of options") from None
         except jsonargparse.ArgumentError as error:
-            self._explain(str(error), [flag.removeprefix("--config=") for flag in configs])
+            raise self._error(self._reason(str(error), files)) from None
         values = {key: value for key, value in parsed.as_dict().items() if key != "config"}
         for name, _, value in (flag[2:].partition("=") for flag in flags):
             option = self.options.get(name)
@@ -124,6 +120,9 @@ class Command:
     def _see(self) -> str:
         return f" (see: unpad {self.name} --help)"
 
+    def _error(self, text: str) -> ArgumentError:
+        return ArgumentError(f"unpad {self.name}: {text}")
+
     def _normal(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
         """The command line as `--name=value` flags and other words."""
         flags, words = [], []
@@ -134,9 +133,7 @@ class Command:
                 return ["--help"], []
             if not token.startswith("--") or token == "--":
                 if token.startswith("-") and len(token) > 1 and token != "--":
-                    raise ArgumentError(
-                        f"unpad {self.name}: there is no option {token!r}; options are written --name value{self._see}"
-                    )
+                    raise self._error(f"there is no option {token!r}; options are written --name value{self._see}")
                 words.append(token)
                 continue
             given, has_value, value = token[2:].partition("=")
@@ -150,16 +147,15 @@ class Command:
                 flags.append(f"--{off}=false")
                 continue
             if name not in self.options and not (name == "config" and self.with_config):
-                raise ArgumentError(
-                    f"unpad {self.name}: there is no option --{given}{_nearest_flag(name, self.options)}{self._see}"
-                )
+                near = re.sub("'(.*)'", r"--\1", nearest(name, self.options))
+                raise self._error(f"there is no option --{given}{near}{self._see}")
             option = self.options.get(name)
             if not has_value:
                 if option is not None and option.kind is bool:
                     value = rest.pop(0) if rest and rest[0].lower() in (*_ON, *_OFF) else "true"
                 elif not rest or self._is_flag(rest[0]):
                     allowed = "a YAML file" if option is None else option.allowed
-                    raise ArgumentError(f"unpad {self.name}: --{name} needs a value: {allowed}")
+                    raise self._error(f"--{name} needs a value: {allowed}")
                 else:
                     value = rest.pop(0)
             flags.append(f"--{name}={self._plain(option, value)}")
@@ -170,7 +166,7 @@ class Command:
         return token.startswith("--") and (name in self.options or name in ("config", "help"))
 
     def _plain(self, option: Option | None, value: str) -> str:
-        """The value in YAML's spelling, and quoted where text would be read as something else."""
+        """The value in YAML's spelling."""
         if option is None:
             return value
         if option.optional and option.kind is not str and value.lower() in _NOTHING:
@@ -179,25 +175,23 @@ class Command:
             return "true" if value.lower() in _ON else "false"
         return value
 
-    def _explain(self, text: str, configs: list[str]) -> NoReturn:
-        where = f"unpad {self.name}: "
+    def _reason(self, text: str, configs: str) -> str:
+        """What is wrong, in our words instead of those of jsonargparse."""
         if found := re.search(r"Option '(\w+)' is not accepted", text):
-            name = found[1]
-            raise ArgumentError(
-                f"{where}{', '.join(configs)}: there is no option {name!r}{nearest(name, self.options)}{self._see}"
-            )
+            return f"{configs}: there is no option {found[1]!r}{nearest(found[1], self.options)}{self._see}"
         if found := re.search(r'Parser key "(\w+)"', text):
             name, option = found[1], self.options.get(found[1])
             if option is None:
-                raise ArgumentError(f"{where}--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options")
+                return f"--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options"
             value = re.search(r"(?:Got value|Given value): (.*)", text)
             shown = value[1].strip() if value else "what is given"
-            raise ArgumentError(f"{where}{name}={shown!r} is not {option.allowed}; the default is {_default(option)}")
+            default = "null" if option.default is None else option.default
+            return f"{name}={shown!r} is not {option.allowed}; the default is {default}"
         if "are required" in text and self.positional:
-            raise ArgumentError(f"{where}{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}")
+            return f"{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}"
         if configs:
-            raise ArgumentError(f"{where}{', '.join(configs)} is not a YAML file of options: {_one_line(text)}")
-        raise ArgumentError(f"{where}{_one_line(text)}{self._see}")
+            return f"{configs} is not a YAML file of options: {_one_line(text)}"
+        return f"{_one_line(text)}{self._see}"
 
 
 class _Parser(jsonargparse.ArgumentParser):
@@ -215,20 +209,6 @@ class _Parser(jsonargparse.ArgumentParser):
         return re.sub(r"\Ausage:.*?\n\n", f"usage: {self.prog}{words} [options]\n\n", text, flags=re.DOTALL)
 
 
-def _nearest_flag(name: str, known: Mapping[str, Option]) -> str:
-    found = nearest(name, known)
-    return found.replace("'", "--", 1).replace("'", "", 1) if found else ""
-
-
-def _default(option: Option) -> str:
-    return "null" if option.default is None else str(option.default)
-
-
-def _one_line(text: str, most: int = 200) -> str:
+def _one_line(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def show(text: str = "") -> None:
-    """Print one line to standard output."""
-    sys.stdout.write(text + "\n")
+    return text if len(text) <= 200 else text[:197] + "..."

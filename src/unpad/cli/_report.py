@@ -32,9 +32,7 @@ def metric_table(out: Any, history: Sequence[Mapping[str, Any]], final: Mapping[
         cells = [name, f"{value:.4f}"]
         if several:
             best = best_record(history, name)
-            cells += (
-                ["", ""] if best is None else [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"]
-            )
+            cells += [f"{best[f'eval_{name}']:.4f}", f"{best.get('epoch', float('nan')):g}"] if best else ["", ""]
         table.add_row(*cells)
     out.print(table)
     out.print()

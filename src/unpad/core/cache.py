@@ -1,11 +1,14 @@
-"""Keys and values of the tokens before, so that generation computes each token once.
+"""Keys and values of the tokens before, so that generation computes each token once; and the memory of models that read by segments.
 
 R live rows, N heads, K heads of keys and values, H head width, B sources, V vocabulary. Tokens stand in one slab
 [R, layers, 2, K, S, H] whose rows are filled to their own length; only attention over the slab meets what is not filled, linear
-layers see the R new tokens alone. What an encoder has read is kept once per source, however many beams read it.
+layers see the R new tokens alone. What an encoder has read is kept once per source, however many beams read it. A memory
+[layers, M, B, X] has the last M tokens of each row, and zeros for those that never were.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -69,13 +72,7 @@ class Cache:
         self._places = torch.from_numpy(self.lengths).to(self.device)
         self._rows = torch.arange(count, device=self.device)
         self._find_sources()
-        return PackedBatch(
-            input_ids=tokens_R,
-            position_ids=self._places,
-            cu_seqlens=torch.arange(count + 1, dtype=torch.int32, device=self.device),
-            lengths=(1,) * count,
-            order=tuple(range(count)),
-        )
+        return _single(tokens_R, self._places)
 
     def _find_sources(self) -> None:
         """How the rows of this step read their sources, the same in all layers: `_each` rows of a source together, or, where rows of
@@ -150,3 +147,70 @@ class Cache:
             sources = torch.from_numpy(left).to(self.device)
             self._across = {layer: kv.index_select(1, sources) for layer, kv in self._across.items()}
             self._hidden = None if self._hidden is None else self._hidden.index_select(0, sources)
+
+
+class Memory:
+    """What a model with segment recurrence (Dai et al., 2019) has of the M tokens before a segment, for each layer [M, B, X] in the
+    caller's order: the layer's input (X = D), or with `keys` the keys and values made of it (X = 2 N H), so that generation makes
+    them once. None: nothing was before, which to such a model is zeros.
+    """
+
+    def __init__(self, length: int, before: Sequence[Tensor] | None = None, keys: bool = False) -> None:
+        self.length, self.before, self.keys = length, before, keys
+        self.after: list[Tensor] = []
+        """What the next segment has of this one and those before, layer by layer."""
+        self.stepping = False
+
+    def read(self, layer: int, batch: PackedBatch) -> Tensor | None:
+        """[B, M, X] in the order of the batch."""
+        if self.before is None:
+            return None
+        order = torch.tensor(batch.order, device=self.before[layer].device)
+        return self.before[layer].index_select(1, order).transpose(0, 1)
+
+    @torch.no_grad()
+    def store(self, values_TX: Tensor, before_BMX: Tensor | None, batch: PackedBatch) -> None:
+        """Keep the last M of the values of each row, those before included (there [1, 1, X] may stand for all, None for zeros)."""
+        if before_BMX is None:
+            before_BMX = values_TX.new_zeros(1, 1, values_TX.shape[1])
+        M, lengths = self.length, np.asarray(batch.lengths)
+        rows, ends = np.arange(len(lengths)), np.cumsum(lengths)
+        places = lengths[:, None] + np.arange(M)  # in the row, those before it counted
+        many, each = before_BMX.shape[:2]
+        old = (rows[:, None] % many) * each + places % each
+        new = many * each + (ends - lengths)[:, None] + places - M
+        index = np.empty((M, len(lengths)), dtype=np.int64)
+        index[:, np.asarray(batch.order)] = np.where(places < M, old, new).T
+        flat = before_BMX.reshape(many * each, -1).to(values_TX.dtype)
+        both, where = torch.cat([flat, values_TX]), torch.from_numpy(index).to(values_TX.device)
+        self.after.append(both.index_select(0, where.view(-1)).view(M, len(lengths), -1))
+
+    # ---- generation, as with a `Cache` ----
+
+    def step(self, tokens_R: Tensor) -> PackedBatch:
+        """The next token of each row as a segment of its own. Call `done` after the model."""
+        self.done()
+        return _single(tokens_R, torch.zeros_like(tokens_R))
+
+    def done(self) -> None:
+        """The next segment has this one before it."""
+        if self.after:
+            self.before, self.after = self.after, []
+
+    def keep(self, rows: np.ndarray) -> None:
+        """The live rows become these: fewer, in another order, or several times."""
+        self.done()
+        assert self.before is not None
+        self.before = [m.index_select(1, torch.from_numpy(rows).to(m.device)) for m in self.before]
+
+
+def _single(tokens_R: Tensor, places_R: Tensor) -> PackedBatch:
+    """One token of each row, at these places."""
+    count = len(tokens_R)
+    return PackedBatch(
+        input_ids=tokens_R,
+        position_ids=places_R,
+        cu_seqlens=torch.arange(count + 1, dtype=torch.int32, device=tokens_R.device),
+        lengths=(1,) * count,
+        order=tuple(range(count)),
+    )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.config import ModelConfig
+from unpad.core.adaptive import AdaptiveEmbedding, AdaptiveSoftmax
 from unpad.core.layers import RowEmbedding, activation, drop, norm
 from unpad.core.losses import vocabulary_loss
 from unpad.core.noise import Noise
@@ -47,8 +48,8 @@ class HeadSpec:
 
 
 class Head(nn.Module):
-    """`dense`, `norm`, `classifier` (of a vocabulary `bias` [V], and `table` [V, E] where it is not the token embedding), as far as
-    the `HeadSpec` has them."""
+    """`dense`, `norm`, `classifier` (of a vocabulary `bias` [V], and `table` [V, E] where it is not the token embedding, or all that
+    is `adaptive`), as far as the `HeadSpec` has them."""
 
     def __init__(self, spec: HeadSpec, config: ModelConfig) -> None:
         super().__init__()
@@ -61,6 +62,8 @@ class Head(nn.Module):
         self.norm = norm(config, wide) if spec.norm else None
         outputs = config.num_labels if spec.output == "labels" else spec.output
         self.classifier = nn.Linear(D, outputs, bias=spec.output_bias) if isinstance(outputs, int) else None
+        self.adaptive = AdaptiveSoftmax(config) if vocabulary and config.cutoffs is not None else None
+        vocabulary = vocabulary and self.adaptive is None
         biased = vocabulary and config.vocabulary_bias
         trained = not config.fixed_vocabulary_bias
         self.bias = nn.Parameter(torch.zeros(config.vocab_size), requires_grad=trained) if biased else None
@@ -92,7 +95,7 @@ class Head(nn.Module):
         self,
         hidden_TD: Tensor,
         batch: PackedBatch,
-        tokens: RowEmbedding,
+        tokens: RowEmbedding | AdaptiveEmbedding,
         labels_M: Tensor | None = None,
         weights_M: Tensor | None = None,
         smoothing: float = 0.0,
@@ -117,10 +120,15 @@ class Head(nn.Module):
         x = x if self.scale == 1.0 else x * self.scale
         weight = tokens.weight if self.table is None else self.table.weight
         if labels_M is None:
+            if self.adaptive is not None:
+                return self.adaptive(x, tokens)[:rows]
             return F.linear(x, weight, self.bias)[:rows].to(torch.float32)
         extra = (0, x.shape[0] - rows)
         labels_M = F.pad(labels_M, extra, value=IGNORED_LABEL)
         weights_M = None if weights_M is None else F.pad(weights_M, extra)
+        if isinstance(tokens, AdaptiveEmbedding):
+            assert self.adaptive is not None
+            return self.adaptive.loss(x, tokens, labels_M, weights_M, smoothing)
         table = tokens if self.table is None else None
         return vocabulary_loss(x, weight, self.bias, labels_M, table, weights_M, smoothing)
 

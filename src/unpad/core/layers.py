@@ -64,6 +64,11 @@ class RowEmbedding(nn.Embedding):
         """The table that an optimizer trains: [U, D] while rows are trained apart, else `weight`."""
         return self._trained[0] if self._trained else self.weight
 
+    @property
+    def used(self) -> Tensor | None:
+        """[U] int64: the rows of `trained`; None: all."""
+        return self._used
+
     def train_rows(self, used: Tensor | None = None) -> None:
         """Keep the gradient by rows (one process, plain optimizer). `used` int64 [U]: the only ids that training will ask for;
         their rows are then trained apart, which is exact where the optimizer leaves rows without gradient alone."""

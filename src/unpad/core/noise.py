@@ -9,6 +9,8 @@ survivors are scaled by the realised one, so that the expectation is exact.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +24,15 @@ class Noise:
         if device.type == "cpu":
             seed = int(torch.empty((), dtype=torch.int64).random_().item())
             self._bits = np.random.SFC64(seed)
+
+    def state(self) -> Any:
+        """Where the random numbers stand; None where PyTorch's generator of the device gives them."""
+        return None if self._bits is None else self._bits.state
+
+    def restore(self, state: Any) -> None:
+        """Go back to a `state`."""
+        if self._bits is not None:
+            self._bits.state = state
 
     def mask(self, shape: tuple[int, ...] | torch.Size, p: float, like: Tensor) -> Tensor:
         """A tensor of `shape` in `like`'s dtype and device: 0 with probability p, else 1 / (1 - p)."""

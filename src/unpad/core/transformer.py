@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
+from unpad.core.adaptive import AdaptiveEmbedding
 from unpad.core.attention import Attention, attend, rotary_table, rotated
-from unpad.core.cache import Cache
+from unpad.core.cache import Cache, Memory
 from unpad.core.disentangled import DisentangledAttention, Reach, RelativePositions
 from unpad.core.layers import Norm, RMSNorm, RowEmbedding, activation, drop, norm
 from unpad.core.noise import Noise
 from unpad.core.positions import DistanceBias, rotary_frequencies
+from unpad.core.recurrent import RecurrentAttention, distance_waves
 
 ALIGN = 64
 """Rows; wastes half of it per batch on average, 8 percent of a batch of 8 short pairs and nothing of a large one."""
@@ -34,7 +36,11 @@ class Embeddings(nn.Module):
     def __init__(self, config: ModelConfig, tokens: RowEmbedding | None = None) -> None:
         super().__init__()
         E, D = config.embedding_width or config.width, config.width
-        self.tokens = tokens if tokens is not None else RowEmbedding(config.vocab_size, E, config.padding_row)
+        self.tokens: RowEmbedding | AdaptiveEmbedding
+        if config.cutoffs is not None:
+            self.tokens, E = AdaptiveEmbedding(config), D
+        else:
+            self.tokens = tokens if tokens is not None else RowEmbedding(config.vocab_size, E, config.padding_row)
         learned = config.input_positions and not config.fixed_positions
         self.positions = nn.Embedding(config.max_positions + config.position_start, E) if learned else None
         self.types = nn.Embedding(config.token_types, E) if config.token_types else None
@@ -82,6 +88,10 @@ class Shared:
     """... their hidden states; None while generating, where the cache has their keys."""
     cache: Cache | None
     """Keys and values of the tokens before these."""
+    recurrence: Memory | None = None
+    """What a model with segment recurrence has of the tokens before these, and ..."""
+    waves: Tensor | None = None
+    """... its vectors of distances, farthest first."""
 
 
 class Block(nn.Module):
@@ -106,6 +116,7 @@ class Block(nn.Module):
         self.down = nn.Linear(wide, D, bias=config.ffn_bias)
         self.ffn_norm = norm(config)
         self.disentangled = DisentangledAttention(config) if config.relative_kinds else None
+        self.recurrent = RecurrentAttention(config) if config.memory_length is not None else None
         by_tanh = config.tanh_gelu and config.activation == "gelu"
         self.activation = activation("gelu_new" if by_tanh else config.activation)
         self.gated, self.pre_norm = config.gated, config.pre_norm
@@ -146,6 +157,12 @@ class Block(nn.Module):
     ) -> Tensor:
         if self.disentangled is not None:
             return self.disentangled(x_TD, self.qkv, batch, shared.reach, noise, backend)
+        if self.recurrent is not None:
+            assert shared.waves is not None
+            return self.recurrent(
+                x_TD, self.qkv, lambda x: self._before(x, self.attention_norm), batch, shared.recurrence, self.layer, self.how,
+                shared.waves, noise, backend,
+            )  # fmt: skip
         qkv_TX = self.qkv(x_TD)
         if self.q_norm is not None and self.k_norm is not None:
             N, K = self.how.heads, self.how.kv_heads
@@ -205,7 +222,11 @@ class Transformer(nn.Module):
             self.order = [int(i / per_run) for i in range(config.layers)]
             runs = ([Block(config) for _ in range(config.inner_layers)] for _ in range(config.groups))
             self.blocks = nn.ModuleList(SharedBlocks(run) for run in runs)
-        self.final_norm = norm(config) if config.pre_norm else None
+        if not config.block_biases:
+            for block in self.blocks:
+                block.recurrent.biases = self.blocks[0].recurrent.biases  # type: ignore[union-attr]
+        self.memory, self.limit, self.waves_p = config.memory_length, config.distance_limit, config.dropout
+        self.final_norm = norm(config) if config.pre_norm and config.final_norm else None
         self.relative = RelativePositions(config) if config.relative_attention else None
         self.distance_bias = DistanceBias(config) if config.bias_buckets else None
         self.frequencies = {
@@ -220,13 +241,15 @@ class Transformer(nn.Module):
         rows: Tensor | None = None,
         memory: PackedBatch | None = None,
         memory_MD: Tensor | None = None,
-        cache: Cache | None = None,
+        cache: Cache | Memory | None = None,
     ) -> Tensor:
         """Hidden states [T, D] of the last block, or [R, D] of the tokens `rows` alone, which spares most of that block.
 
         `memory`: the batch of other sequences that a decoder attends to, and their hidden states. With a `cache`, `batch` holds
-        prompts, whose keys and values it then keeps, or, once it has them, one further token of each of its rows.
+        prompts, whose keys and values it then keeps, or, once it has them, one further token of each of its rows; a model with segment
+        recurrence reads the `Memory` of the tokens before, and keeps that for the tokens after.
         """
+        cache, recurrence = (None, cache) if isinstance(cache, Memory) else (cache, None)
         noise = Noise(batch.input_ids.device) if self.training else None
         x_TD = self.embeddings(batch, noise)
         tokens = batch.input_ids.shape[0] if rows is None else rows.shape[0]
@@ -241,9 +264,15 @@ class Transformer(nn.Module):
                 bias = self.distance_bias(torch.arange(longest, device=x_TD.device), longest)
         if memory_MD is not None:
             memory_MD = aligned(memory_MD)
-        shared = Shared(rotary, reach, bias, memory, memory_MD, cache)
+        waves = None
+        if self.memory is not None:
+            waves = distance_waves(self.memory, longest, x_TD.shape[1], self.limit, x_TD.device)
+            waves = drop(waves, self.waves_p, noise)
+        shared = Shared(rotary, reach, bias, memory, memory_MD, cache, recurrence, waves)
         for layer, i in enumerate(self.order, 1):
             wanted = rows if layer == len(self.order) else None
+            if recurrence is not None and not recurrence.keys:
+                recurrence.store(x_TD, recurrence.read(layer - 1, batch), batch)
             x_TD = self.blocks[i](x_TD, batch, noise, self.backend, shared, wanted)
         x_TD = x_TD if self.final_norm is None else self.final_norm(x_TD)
         return drop(x_TD, self.final_p, noise)[:tokens]
@@ -255,7 +284,9 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.encoder = Transformer(config)
-        self.decoder = Transformer(config.decoder(), self.encoder.embeddings.tokens)
+        tokens = self.encoder.embeddings.tokens
+        assert isinstance(tokens, RowEmbedding)
+        self.decoder = Transformer(config.decoder(), tokens)
 
     @property
     def embeddings(self) -> Embeddings:

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 _UNREACHABLE = {
-    "ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "TimeoutException",
-}  # fmt: skip
+    "ConnectionError",
+    "ConnectError",
+    "OfflineModeIsEnabled",
+    "LocalEntryNotFoundError",
+    "TimeoutException",
+}
 
 
 def is_saved(folder: str) -> bool:
@@ -54,10 +58,8 @@ def from_cache(kind: str, plan: dict[str, list[str]], split: Any, options: dict[
         return _load(kind, None, plan, split, options)
     except Exception as error:
         wrong = isinstance(error, TypeError) or "unexpected keyword" in str(error)
-        raise (ArgumentError if wrong else DataError)(
-            f"{listing(files, 3)} cannot be read as {kind} ({one_line(error.__cause__ or error)}); "
-            "check the file and the options."
-        ) from error
+        told = f"{listing(files, 3)} cannot be read as {kind} ({one_line(error.__cause__ or error)})"
+        raise (ArgumentError if wrong else DataError)(f"{told}; check the file and the options.") from error
 
 
 def from_hub(path: str, name: str | None, data_files: Any, split: Any, options: dict[str, Any]) -> Any:
@@ -91,15 +93,12 @@ def _hub_error(error: Exception, path: str, name: str | None) -> UnpadError:
     if offline or kinds & _UNREACHABLE:
         why = f"{offline} is set" if offline else "the network is down or the Hub does not answer"
         near = nearest(path, os.listdir("."))
-        return DataError(
-            f"{title!r} was not found in the cache, and {why}; {os.path.abspath(path)} does not exist either{near}; "
-            f"{'unset it' if offline else 'connect once'} to download, or pass a local path, or 'helpdesk'."
-        )
+        found = f"{title!r} was not found in the cache, and {why}; {os.path.abspath(path)} does not exist either{near}"
+        how = "unset it" if offline else "connect once"
+        return DataError(f"{found}; {how} to download, or pass a local path, or 'helpdesk'.")
     if "DatasetNotFoundError" in kinds:
-        return DataError(
-            f"{title!r} is no file or folder here and no data set on the Hub that you can see; check the spelling, "
-            "or sign in with `hf auth login` if it is private."
-        )
+        how = "check the spelling, or sign in with `hf auth login` if it is private"
+        return DataError(f"{title!r} is no file or folder here and no data set on the Hub that you can see; {how}.")
     if isinstance(error, TypeError):
         return ArgumentError(f"{title!r} cannot be loaded with these options ({text}); check their names.")
     return DataError(

@@ -32,10 +32,8 @@ _SIDE_FILES = re.compile(
 
 def ending(file: str) -> str:
     """The ending that says the format: `.csv` for `a.csv` and `a.csv.gz`; empty when it is none of ours."""
-    stem = file.split("?")[0].lower()
-    for compression in COMPRESSIONS:
-        stem = stem.removesuffix(compression)
-    found = os.path.splitext(stem)[1]
+    stem, found = os.path.splitext(file.split("?")[0].lower())
+    found = os.path.splitext(stem)[1] if found in COMPRESSIONS else found
     return found if found in FORMATS else ""
 
 
@@ -59,20 +57,18 @@ def missing(file: str) -> DataError:
         return DataError(f"{full} does not exist, nor does its folder, only {folder} is there; correct the path.")
     here = sorted(os.listdir(folder))
     files = [n for n in here if ending(n) or os.path.isdir(os.path.join(folder, n))]
-    hint = nearest(os.path.basename(full), here)
-    there = f"that folder holds: {listing(files)}" if files else "that folder holds no data files"
-    return DataError(f"{full} does not exist{hint}; {there}. Correct the path.")
+    hint, there = nearest(os.path.basename(full), here), f": {listing(files)}" if files else " no data files"
+    return DataError(f"{full} does not exist{hint}; that folder holds{there}. Correct the path.")
 
 
 def by_split(data_files: Any, folder: str = "") -> dict[str, list[str]]:
     """`data_files` as lists by split; one file or list of them is `train`. Relative names are taken from `folder`."""
     named = data_files if isinstance(data_files, Mapping) else {"train": data_files}
     lists = {str(split): list(value) if isinstance(value, (list, tuple)) else [value] for split, value in named.items()}
-    return {split: [_under(folder, os.fspath(one)) for one in files] for split, files in lists.items()}
-
-
-def _under(folder: str, file: str) -> str:
-    return file if "://" in file else os.path.join(folder, os.path.expanduser(file))
+    return {
+        split: [one if "://" in one else os.path.join(folder, os.path.expanduser(one)) for one in map(os.fspath, files)]
+        for split, files in lists.items()
+    }
 
 
 def plan_files(named: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -109,10 +105,8 @@ def plan_folder(folder: str, name: str | None) -> dict[str, list[str]]:
     if name is not None:
         files = [f for f in files if re.match(re.escape(name) + r"($|[-_. ])", f.name)]
         if not files:
-            raise DataError(
-                f"{full} has no subfolder or files for the configuration {name!r}; "
-                f"it holds: {listing(sorted(os.listdir(folder)))}."
-            )
+            there = listing(sorted(os.listdir(folder)))
+            raise DataError(f"{full} has no subfolder or files for the configuration {name!r}; it holds: {there}.")
     if not files:
         raise DataError(f"{full} holds no data files; it needs files such as train.csv, ending in {ALLOWED}.")
 
@@ -125,17 +119,14 @@ def plan_folder(folder: str, name: str | None) -> dict[str, list[str]]:
         (plan[SPLIT_NAMES[named.group(1).lower()]] if named else rest).append(file)
     if len(rest) == len(files):
         plan["train"] = [f for f in rest if f.parent == root] or rest
-        if len(plan["train"]) > 1:
-            say_once(
-                f"no file in {full} is named by a split: all {len(plan['train'])} make 'train': "
-                f"{listing(f.name for f in plan['train'])}"
-            )
+        if (count := len(plan["train"])) > 1:
+            them = listing(f.name for f in plan["train"])
+            say_once(f"no file in {full} is named by a split: all {count} make 'train': {them}")
     elif rest:
         say_once(f"left out of {full}, not named by a split: {listing(f.name for f in rest)}")
     for split, chosen in plan.items():
         if len({ending(f.name) for f in chosen}) > 1:
-            raise DataError(
-                f"{full} has files of different formats for split {split!r}: {listing(f.name for f in chosen)}; "
-                "keep one, or name the files with data_files=."
-            )
+            them = listing(f.name for f in chosen)
+            wrong = f"{full} has files of different formats for split {split!r}: {them}"
+            raise DataError(f"{wrong}; keep one, or name the files with data_files=.")
     return {split: [str(f) for f in chosen] for split, chosen in plan.items() if chosen}

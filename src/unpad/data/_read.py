@@ -11,7 +11,7 @@ import io
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unpad.data._find import ALLOWED, COMPRESSIONS, FORMATS, ending
@@ -59,19 +59,16 @@ def joined(tables: list[pa.Table], files: list[str]) -> pa.Table:
         return tables[0]
     for table, file in zip(tables, files, strict=True):
         if set(table.column_names) != set(tables[0].column_names):
-            raise DataError(
-                f"{os.path.abspath(file)} has the columns {listing(table.column_names)}, but "
-                f"{os.path.basename(files[0])} has {listing(tables[0].column_names)}; "
-                "files of one split need the same columns."
-            )
+            first = f"{os.path.basename(files[0])} has {listing(tables[0].column_names)}"
+            here = f"{os.path.abspath(file)} has the columns {listing(table.column_names)}"
+            raise DataError(f"{here}, but {first}; files of one split need the same columns.")
     ordered = [table.select(tables[0].column_names) for table in tables]
     try:
         return pa.concat_tables(ordered, promote_options="permissive")
     except pa.ArrowException as error:
-        raise DataError(
-            f"the files {listing(map(os.path.basename, files), 4)} have columns of different types ({one_line(error)}); "
-            "make them the same."
-        ) from None
+        them = listing(map(os.path.basename, files), 4)
+        wrong = f"the files {them} have columns of different types ({one_line(error)}); make them the same."
+        raise DataError(wrong) from None
 
 
 def _table(file: str, kind: str, options: Mapping[str, Any]) -> pa.Table:
@@ -85,15 +82,13 @@ def _table(file: str, kind: str, options: Mapping[str, Any]) -> pa.Table:
     except UnpadError:
         raise
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{full} is not {error.encoding} text ({one_line(error)}); pass the right encoding=, or save it as UTF-8."
-        ) from None
+        how = "pass the right encoding=, or save it as UTF-8"
+        raise DataError(f"{full} is not {error.encoding} text ({one_line(error)}); {how}.") from None
     except PermissionError:
         raise DataError(f"{full} may not be read (permission denied); allow it, or copy the file.") from None
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-        raise DataError(
-            f"{full} cannot be read as {kind} ({one_line(error)}); the file is damaged, cut short or of another format."
-        ) from None
+        why = "the file is damaged, cut short or of another format"
+        raise DataError(f"{full} cannot be read as {kind} ({one_line(error)}); {why}.") from None
     if table.num_columns == 0 or table.num_rows == 0:
         raise _nothing_in(file, "has no rows")
     return plain(table)
@@ -141,31 +136,20 @@ def _utf8(file: str, encoding: str | None) -> bytes:
         ends = pa.py_buffer(struct.pack("=2q", 0, len(raw)))
         pa.LargeStringArray.from_buffers(1, ends, pa.py_buffer(raw)).validate(full=True)
     except pa.ArrowInvalid:
-        bad = _first_not_utf8(raw)
-        line = raw[:bad].count(b"\n") + 1
-        raise DataError(
-            f"{os.path.abspath(file)} is not UTF-8 text (line {line}, byte {raw[bad]:#04x}); "
-            "save it as UTF-8, or pass encoding='latin-1' or what it is."
-        ) from None
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            where = f"line {line}, byte {raw[error.start]:#04x}"
+            how = "save it as UTF-8, or pass encoding='latin-1' or what it is"
+            raise DataError(f"{os.path.abspath(file)} is not UTF-8 text ({where}); {how}.") from None
     return raw
 
 
-def _first_not_utf8(raw: bytes) -> int:
-    try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        return error.start
-    return 0
-
-
 def _csv(
-    file: str,
-    delimiter: str | None = None,
-    sep: str | None = None,
-    column_names: Any = None,
-    encoding: str | None = None,
+    file: str, delimiter: str | None = None, sep: str | None = None, column_names: Any = None, encoding: str | None = None,
     types: Mapping[str, pa.DataType] | None = None,
-) -> pa.Table:
+) -> pa.Table:  # fmt: skip
     """Numbers become numbers; everything else stays the text that it is, empty cells of text columns included.
 
     `types` fixes the types of some columns; the others are what all their values allow.
@@ -205,10 +189,9 @@ def _csv(
         if ragged:
             row = ragged[0]
             line = f"row {row.number} (the header is row 1)" if row.number is not None else "a row"
-            raise DataError(
-                f"{full}, {line} has {row.actual_columns} columns instead of {row.expected_columns}: {short(row.text)}; "
-                f"put quotes around cells that contain {delimiter!r}, or fix the row."
-            ) from None
+            counts = f"has {row.actual_columns} columns instead of {row.expected_columns}: {short(row.text)}"
+            how = f"put quotes around cells that contain {delimiter!r}, or fix the row"
+            raise DataError(f"{full}, {line} {counts}; {how}.") from None
         raise
     twice = [n for n in table.column_names if table.column_names.count(n) > 1]
     if twice:
@@ -250,10 +233,9 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
         data = json.loads(head.decode())
     except json.JSONDecodeError as error:
         before = raw[: len(raw) - len(head)].count(b"\n")
-        raise DataError(
-            f"{full} is not valid JSON: line {error.lineno + before}, column {error.colno}: {error.msg}; "
-            "fix that place (JSON Lines needs one whole object per line)."
-        ) from None
+        where = f"line {error.lineno + before}, column {error.colno}: {error.msg}"
+        how = "fix that place (JSON Lines needs one whole object per line)"
+        raise DataError(f"{full} is not valid JSON: {where}; {how}.") from None
     if field is not None:
         if not isinstance(data, dict) or field not in data:
             keys = listing(data) if isinstance(data, dict) else "a list, without fields"
@@ -272,10 +254,9 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
         if len(lengths) <= 1 and None not in lengths:
             return _from_columns(full, data)
         if field is not None or not one_line_only:
-            raise DataError(
-                f"{full} holds one object with the fields {listing(data)}; expected a list of objects, one object "
-                "per line, or lists of equal length. Pass field='...' if rows are inside."
-            )
+            expected = "expected a list of objects, one object per line, or lists of equal length"
+            found = f"{full} holds one object with the fields {listing(data)}"
+            raise DataError(f"{found}; {expected}. Pass field='...' if rows are inside.")
         data = [data]  # a single row of JSON Lines
     if not isinstance(data, list):
         raise DataError(f"{full} holds a single {type(data).__name__}; expected a list of objects or one per line.")
@@ -284,7 +265,7 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
         raise DataError(
             f"{full}, row {bad}: {short(data[bad])} is not an object; every row needs names for its values."
         )
-    return _from_rows(full, data)
+    return _from_columns(full, columns_of(data))
 
 
 def _questions(full: str, articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -296,10 +277,8 @@ def _questions(full: str, articles: list[dict[str, Any]]) -> list[dict[str, Any]
             for article in articles for paragraph in article["paragraphs"] for asked in paragraph["qas"]
         ]  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{full} looks like SQuAD but is built otherwise ({one_line(error)}); its articles hold paragraphs, these a context and "
-            "qas, and these an id, a question and answers of text and answer_start."
-        ) from None
+        needed = "articles hold paragraphs, these a context and qas, and these an id, a question and answers of text and answer_start"
+        raise DataError(f"{full} looks like SQuAD but is built otherwise ({one_line(error)}); its {needed}.") from None
 
 
 def _is_object(line: bytes) -> bool:
@@ -314,9 +293,10 @@ def is_rows(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
 
 
-def _from_rows(full: str, rows: list[dict[str, Any]]) -> pa.Table:
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as lists of values by name, None where a row has none."""
     names = dict.fromkeys(key for row in rows for key in row)
-    return _from_columns(full, {name: [row.get(name) for row in rows] for name in names})
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _from_columns(full: str, columns: Mapping[str, list[Any]]) -> pa.Table:
@@ -332,10 +312,8 @@ def _from_columns(full: str, columns: Mapping[str, list[Any]]) -> pa.Table:
                 if value is not None:
                     first.setdefault(type(value).__name__, row)
             where = ", ".join(f"{kind} in row {row}" for kind, row in first.items())
-            reason = where if len(first) > 1 else one_line(error)
-            raise DataError(
-                f"{full}: column {name!r} has values of different types ({reason}); make them one."
-            ) from None
+            why = where if len(first) > 1 else one_line(error)
+            raise DataError(f"{full}: column {name!r} has values of different types ({why}); make them one.") from None
     return pa.table(arrays)
 
 
@@ -369,13 +347,11 @@ def _line_by_line(full: str, raw: bytes) -> pa.Table:
         try:
             rows.append(json.loads(line.decode("utf-8-sig")))
         except json.JSONDecodeError as error:
-            raise DataError(
-                f"{full}, line {number} is not valid JSON: {error.msg} at column {error.colno}: "
-                f"{short(line.decode())}; fix or remove that line."
-            ) from None
+            wrong = f"{error.msg} at column {error.colno}: {short(line.decode())}"
+            raise DataError(f"{full}, line {number} is not valid JSON: {wrong}; fix or remove that line.") from None
         if not isinstance(rows[-1], dict):
             raise DataError(f"{full}, line {number} is {short(rows[-1])}, not an object with named values.")
-    return _from_rows(full, rows)
+    return _from_columns(full, columns_of(rows))
 
 
 def _untimed(kind: pa.DataType) -> pa.DataType:
@@ -397,10 +373,10 @@ def _parquet(file: str, columns: list[str] | None = None) -> pa.Table:
     source = io.BytesIO(_unpacked(file)) if file.lower().endswith(COMPRESSIONS) else file
     with pq.ParquetFile(source) as parquet:
         names = parquet.schema_arrow.names
-        unknown = next((c for c in columns or [] if c not in names), None)
-        if unknown is not None:
-            full = os.path.abspath(file)
-            raise DataError(f"{full} has no column {unknown!r}{nearest(unknown, names)}; it has: {listing(names)}.")
+        for column in columns or []:
+            if column not in names:
+                near, full = nearest(column, names), os.path.abspath(file)
+                raise DataError(f"{full} has no column {column!r}{near}; it has: {listing(names)}.")
         return parquet.read(columns=columns)
 
 
@@ -412,13 +388,15 @@ def _text(file: str, encoding: str | None = None) -> pa.Table:
     return pa.table({"text": pa.array(lines, pa.string())})
 
 
-def one_line(error: BaseException, most: int = 200) -> str:
+def one_line(error: BaseException) -> str:
     """The text of an error (or its type) for a message."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= most else text[: most - 3] + "..."
+    return _cut(" ".join(str(error).split()) or type(error).__name__, 200)
 
 
-def short(value: Any, most: int = 60) -> str:
+def short(value: Any) -> str:
     """A value for a message."""
-    text = repr(value)
+    return _cut(repr(value), 60)
+
+
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."

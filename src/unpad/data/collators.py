@@ -1,13 +1,13 @@
 """From a list of features to one batch: padded dictionaries the Hugging Face way, or a packed batch without padding.
 
-A collator declares in `fields` the columns that it understands. Columns of text are left out of every batch, and that is
-said once. B features, S tokens of the longest, C labels of a feature, T packed tokens.
+A collator declares in `fields` the columns that it understands. Columns of text are left out of every batch, which is said once. B features, S tokens of the longest, C labels of a feature, T packed tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
@@ -65,22 +65,16 @@ class DataCollatorWithPadding:
     return_tensors: str = "pt"
     """"pt" for torch tensors, "np" for numpy arrays."""
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Columns that the collator understands; other columns of numbers pass through unchanged."""
-        return TOKEN_FIELDS + LABEL_FIELDS
+    fields: ClassVar[tuple[str, ...]] = TOKEN_FIELDS + LABEL_FIELDS
+    """Columns that the collator understands; other columns of numbers pass through unchanged."""
 
     def __call__(self, features: Features) -> Any:
-        columns = _columns(features)
-        _need_tokens(columns)
-        columns = _without_text(columns)
-        target = _target(columns)
-        labels = None if target is None else columns[target]
-        columns = {n: v for n, v in columns.items() if n not in LABEL_FIELDS and v[0] is not None}
-        if target is not None and labels is not None:
-            _refuse_none(target, labels)
-            columns["labels"] = labels
-        return _pad(self, columns, self.padding, self.max_length)
+        columns = _without_text(_tokenized(features))
+        batch = {n: v for n, v in columns.items() if n not in LABEL_FIELDS and v[0] is not None}
+        if target := _target(columns):
+            _refuse_none(target, columns[target])
+            batch["labels"] = columns[target]
+        return _pad(self, batch)
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features as a packed batch: the same tokens, segments and labels, and no padding."""
@@ -106,7 +100,7 @@ class PackingCollator:
         return TOKEN_FIELDS + LABEL_FIELDS + ((WEIGHTS,) if self.token_labels else ())
 
     def __call__(self, features: Features) -> PackedBatch:
-        columns = _columns(features)
+        columns = _tokenized(features)
         name = _target(columns)
         rows = _token_rows(columns, self.fields, name if self.token_labels else None)
         ids = rows.pop("input_ids")
@@ -116,15 +110,9 @@ class PackingCollator:
             rows = {c: [row[m != 0] for row, m in zip(v, masks, strict=True)] for c, v in rows.items()}
         empty = next((i for i, row in enumerate(ids) if len(row) == 0), None)
         if empty is not None:
-            raise DataError(
-                f"feature {empty} of the batch has no tokens: tokenize with special tokens, or leave it out"
-            )
-        types = rows.get("token_type_ids")
-        if types is not None and not any(t.any() for t in types):
-            types = None
-        labels = None
-        if name is not None and not self.token_labels:
-            labels = _label_array(name, columns[name])
+            raise DataError(f"feature {empty} of the batch has no tokens: use special tokens, or leave it out")
+        types = rows["token_type_ids"] if any(t.any() for t in rows.get("token_type_ids", ())) else None
+        labels = None if name is None or self.token_labels else _label_array(name, columns[name])
         batch = pack(ids, token_type_ids=types, labels=labels, token_labels=rows.get("labels"))
         return weigh(batch, rows[WEIGHTS]) if WEIGHTS in rows else batch
 
@@ -141,10 +129,10 @@ class DataCollatorForTokenClassification(DataCollatorWithPadding):
     """Label of padding; no loss counts -100."""
 
     def __call__(self, features: Features) -> Any:
-        columns = _columns(features)
+        columns = _tokenized(features)
         rows = _token_rows(columns, TOKEN_FIELDS, _target(columns))
         labels = rows.pop("labels", None)
-        batch = _pad(self, rows, self.padding, self.max_length)
+        batch = _pad(self, rows)
         if labels is not None:
             batch["labels"] = _grid(labels, batch["input_ids"].shape[1], self.label_pad_token_id, self)
         return batch
@@ -178,24 +166,24 @@ class DataCollatorForLanguageModeling:
     seed: int | None = None
     """Makes the mask of a row a function of this and its tokens (for evaluation sets); None: new ones from PyTorch's generator."""
 
+    padding: ClassVar[bool] = True
+    max_length: ClassVar[None] = None
     whole_words: ClassVar[bool] = False
+    fields: ClassVar[tuple[str, ...]] = (*TOKEN_FIELDS, "special_tokens_mask", WEIGHTS)
+    """Columns that the collator uses; others, labels among them, are left out."""
 
     def __post_init__(self) -> None:
         shares = (self.mlm_probability, self.mask_replace_prob, self.random_replace_prob)
         if min(shares) < 0 or max(shares[0], shares[1] + shares[2]) > 1:
+            allowed = "allowed are shares of 0 to 1, the last two at most 1 together"
             raise ArgumentError(
-                f"mlm_probability, mask_replace_prob, random_replace_prob are {listing(shares)}: allowed are shares of 0 to 1, the last two at most 1 together"
+                f"mlm_probability, mask_replace_prob, random_replace_prob are {listing(shares)}: {allowed}"
             )
         if self.mlm and self.tokenizer.mask_token_id is None:
             raise ArgumentError("the tokenizer has no mask token: use that of a masked model, or mlm=False")
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Columns that the collator uses; others, labels among them, are left out."""
-        return (*TOKEN_FIELDS, "special_tokens_mask", *(["word_ids"] if self.whole_words else [WEIGHTS]))
-
     def __call__(self, features: Features) -> Any:
-        rows = self._hide(_token_rows(_columns(features), self.fields))
+        rows = self._hide(_token_rows(_tokenized(features), self.fields))
         grids = {n: (rows.pop(n), fill) for n, fill in (("labels", IGNORED_LABEL), (WEIGHTS, 0)) if n in rows}
         batch = _pad(self, rows)
         for name, (values, fill) in grids.items():
@@ -204,7 +192,7 @@ class DataCollatorForLanguageModeling:
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features, masked in the same way, as a packed batch without padding."""
-        return PackingCollator(token_labels=True)(self._hide(_token_rows(_columns(features), self.fields)))
+        return PackingCollator(token_labels=True)(self._hide(_token_rows(_tokenized(features), self.fields)))
 
     def mask(self, batch: PackedBatch, *, seed: int, epoch: int | None = None) -> PackedBatch:
         """A packed batch on the CPU with hidden tokens, `labels` [T] and `asked`, whole words by `batch.words`.
@@ -259,6 +247,7 @@ class DataCollatorForWholeWordMask(DataCollatorForLanguageModeling):
     """The same with the tokens of a word chosen together, by the column `word_ids` (of any tokenizer; None on special tokens)."""
 
     whole_words: ClassVar[bool] = True
+    fields: ClassVar[tuple[str, ...]] = (*TOKEN_FIELDS, "special_tokens_mask", "word_ids")
 
 
 @dataclass
@@ -271,7 +260,7 @@ class DataCollatorForMultipleChoice(DataCollatorWithPadding):
 
     def __call__(self, features: Features) -> Any:
         columns, labels, choices = self._flat(features)
-        batch = _pad(self, _token_rows(columns, TOKEN_FIELDS), self.padding, self.max_length)
+        batch = _pad(self, _token_rows(columns, TOKEN_FIELDS))
         for name in list(batch):
             batch[name] = batch[name].reshape(-1, choices, batch[name].shape[-1])
         if labels is not None:
@@ -288,19 +277,15 @@ class DataCollatorForMultipleChoice(DataCollatorWithPadding):
 
     def _flat(self, features: Features) -> tuple[dict[str, list[Any]], np.ndarray | None, int]:
         """(Token columns with one row per choice, labels [B], choices)."""
-        columns = _columns(features)
-        _need_tokens(columns)
+        columns = _tokenized(features)
         name, ids = _target(columns), columns["input_ids"]
         choices = len(ids[0])
         odd = next((i for i, row in enumerate(ids) if len(row) != choices or np.ndim([*row, 0][0]) != 1), None)
         if odd is not None:
-            raise DataError(
-                f"feature {odd} of the batch has no list of {choices} token lists in input_ids: tokenize each choice by itself, "
-                "and give all features as many choices"
-            )
-        tokens = {n: v for n, v in columns.items() if n in TOKEN_FIELDS and v[0] is not None}
-        flat = {n: [one for row in rows for one in row] for n, rows in tokens.items()}
-        return flat, None if name is None else _label_array(name, columns[name]), choices
+            needed = "tokenize each choice by itself, and give all features as many choices"
+            raise DataError(f"feature {odd} of the batch has no list of {choices} token lists in input_ids: {needed}")
+        tokens = {n: [*chain(*v)] for n, v in columns.items() if n in TOKEN_FIELDS and v[0] is not None}
+        return tokens, None if name is None else _label_array(name, columns[name]), choices
 
 
 @dataclass
@@ -323,11 +308,11 @@ class DataCollatorForSeq2Seq:
     """Label of padding; no loss counts -100."""
     return_tensors: str = "pt"
 
-    fields = DataCollatorWithPadding.fields
+    fields: ClassVar[tuple[str, ...]] = DataCollatorWithPadding.fields
 
     def __call__(self, features: Features) -> Any:
-        columns = _columns(features)
-        batch = _pad(self, _token_rows(columns, TOKEN_FIELDS), self.padding, self.max_length)
+        columns = _tokenized(features)
+        batch = _pad(self, _token_rows(columns, TOKEN_FIELDS))
         labels = _target_rows(columns)
         if labels is None:
             return batch
@@ -335,9 +320,8 @@ class DataCollatorForSeq2Seq:
         width = (self.max_length or longest) if self.padding == "max_length" else longest
         width += -width % (self.pad_to_multiple_of or 1)
         if longest > width:
-            raise DataError(
-                f"a target has {longest} tokens, max_length is {width}: tokenize it with truncation=True and that max_length"
-            )
+            needed = "tokenize it with truncation=True and that max_length"
+            raise DataError(f"a target has {longest} tokens, max_length is {width}: {needed}")
         batch["labels"] = _grid(labels, width, self.label_pad_token_id, self)
         if (inputs := _decoder_inputs(self.model, batch["labels"])) is not None:
             batch["decoder_input_ids"] = inputs
@@ -345,7 +329,7 @@ class DataCollatorForSeq2Seq:
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features as a packed batch whose `target` holds the labels, and no padding (-100 at the end of labels is that)."""
-        columns = _columns(features)
+        columns = _tokenized(features)
         batch = PackingCollator()({n: v for n, v in columns.items() if n not in LABEL_FIELDS})
         labels = _target_rows(columns)
         if labels is None:
@@ -362,9 +346,8 @@ def _target_rows(columns: Mapping[str, Any]) -> list[np.ndarray] | None:
     rows = [_row(i, name, [] if value is None else value) for i, value in enumerate(columns[name])]
     empty = next((i for i, row in enumerate(rows) if not (row != IGNORED_LABEL).any()), None)
     if empty is not None:
-        raise DataError(
-            f"feature {empty} of the batch has a target without text (nothing in {name!r}): give it one, or leave it out"
-        )
+        wrong = f"feature {empty} of the batch has a target without text (nothing in {name!r})"
+        raise DataError(f"{wrong}: give it one, or leave it out")
     return rows
 
 
@@ -403,17 +386,27 @@ def _columns(features: Features) -> dict[str, list[Any]]:
         rows: list[Any] = [f if isinstance(f, Mapping) else getattr(f, "__dict__", None) for f in features]
         for i, row in enumerate(rows):
             if row is None:
+                found = f"{features[i]!r:.40} ({type(features[i]).__name__})"
                 raise DataError(
-                    f"feature {i} of the batch is {features[i]!r:.40} ({type(features[i]).__name__}), not a dictionary; give rows of a tokenized data set"
+                    f"feature {i} of the batch is {found}, no dictionary; give rows of a tokenized data set"
                 )
             if row.keys() != rows[0].keys():
-                odd = sorted(map(str, row.keys() ^ rows[0].keys()))
+                odd = listing(sorted(map(str, row.keys() ^ rows[0].keys())))
                 raise DataError(
-                    f"feature {i} of the batch and feature 0 differ in the columns {listing(odd)}: give all features the same ones"
+                    f"feature {i} of the batch and feature 0 differ in the columns {odd}: give all the same"
                 )
         columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
     if not any(columns.values()):
         raise DataError("a batch needs at least one feature, this one has none")
+    return columns
+
+
+def _tokenized(features: Features) -> dict[str, list[Any]]:
+    """The same, which must have a column `input_ids`."""
+    columns = _columns(features)
+    if "input_ids" not in columns:
+        how = "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
+        raise DataError(f"the features have no 'input_ids' (they have: {listing(columns)}): tokenize first, {how}")
     return columns
 
 
@@ -424,7 +417,6 @@ def _token_rows(
 
     Which other columns there are is said once.
     """
-    _need_tokens(columns)
     left = [n for n in columns if n not in fields and n not in LABEL_FIELDS]
     if left:
         say_once(f"columns that are left out of batches: {listing(left)}")
@@ -435,28 +427,22 @@ def _token_rows(
     for name, column in rows.items():
         for i, (row, tokens) in enumerate(zip(column, rows["input_ids"], strict=True)):
             if len(row) != len(tokens):
-                raise DataError(
-                    f"feature {i} of the batch has {len(tokens)} input_ids but {len(row)} {name}: each token needs exactly one"
-                )
+                counts = f"{len(tokens)} input_ids but {len(row)} {name}"
+                raise DataError(f"feature {i} of the batch has {counts}: each token needs exactly one")
     return rows
 
 
-def _pad(
-    collator: Any, columns: dict[str, list[Any]], padding: bool | str = True, max_length: int | None = None
-) -> Any:
-    """`tokenizer.pad` of the columns, with the collator's `pad_to_multiple_of` and `return_tensors`."""
+def _pad(collator: Any, columns: Mapping[str, list[Any]]) -> Any:
+    """`tokenizer.pad` of the columns, with the collator's options."""
     # A transformers tokenizer would advise against `pad`, the very method that is needed here.
     advice: dict[str, bool] = getattr(collator.tokenizer, "deprecation_warnings", {})
     before = advice.get("Asking-to-pad-a-fast-tokenizer", False)
     advice["Asking-to-pad-a-fast-tokenizer"] = True
     try:
-        return collator.tokenizer.pad(
-            {name: _lists(values) for name, values in columns.items()},
-            padding=padding,
-            max_length=max_length,
-            pad_to_multiple_of=collator.pad_to_multiple_of,
-            return_tensors=collator.return_tensors,
-        )
+        options = ("padding", "max_length", "pad_to_multiple_of", "return_tensors")
+        # plain lists and numbers: arrays of unequal length would not stack
+        rows = {n: [v.tolist() if hasattr(v, "tolist") else v for v in values] for n, values in columns.items()}
+        return collator.tokenizer.pad(rows, **{name: getattr(collator, name) for name in options})
     finally:
         advice["Asking-to-pad-a-fast-tokenizer"] = before
 
@@ -469,19 +455,10 @@ def _grid(rows: list[np.ndarray], width: int, fill: int, collator: Any) -> np.nd
     return _stack("labels", grid, collator.return_tensors)
 
 
-def _need_tokens(columns: Mapping[str, Any]) -> None:
-    if "input_ids" not in columns:
-        raise DataError(
-            f"the features have no 'input_ids' (they have: {listing(columns)}): tokenize first, "
-            "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
-        )
-
-
 def _without_text(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """The columns whose values are not strings or lists of strings; the labels being text is an error."""
     text = [name for name, values in columns.items() if _is_text(values[0])]
-    target = _target(columns)
-    if target is not None and target in text:
+    if (target := _target(columns)) in text:
         _refuse_text(target, columns[target])
     if text:
         say_once(f"text columns are left out of batches: {listing(text)}")
@@ -524,10 +501,9 @@ def _row(i: int, name: str, value: Any) -> np.ndarray:
         value = [-1 if word is None else word for word in value]
     row, kinds = _array(value), "iubf" if name == WEIGHTS else "iub"
     if row.ndim != 1 or (row.dtype.kind not in kinds and row.size):
-        kind = f"{row.dtype} of shape {list(row.shape)}"
-        raise DataError(
-            f"{name} of feature {i} of the batch is {kind}, a flat list of whole numbers is needed: leave return_tensors= out when tokenizing a data set"
-        )
+        found = f"{name} of feature {i} of the batch is {row.dtype} of shape {list(row.shape)}"
+        how = "leave return_tensors= out when tokenizing a data set"
+        raise DataError(f"{found}, a flat list of whole numbers is needed: {how}")
     return row.astype(np.float32 if name == WEIGHTS else np.int64, copy=False)
 
 
@@ -539,10 +515,8 @@ def _label_array(name: str, values: Sequence[Any]) -> np.ndarray:
     rows = [_array(v) for v in values]
     odd = next((i for i, row in enumerate(rows) if row.shape != rows[0].shape), None)
     if odd is not None:
-        raise DataError(
-            f"feature {odd} of the batch has {rows[odd].size} labels, feature 0 has {rows[0].size}: give each as many, "
-            "or use token_labels=True when they are one per token"
-        )
+        how = "give each as many, or use token_labels=True when they are one per token"
+        raise DataError(f"feature {odd} of the batch has {rows[odd].size} labels, feature 0 has {rows[0].size}: {how}")
     labels = np.stack(rows)
     if labels.dtype.kind not in "iubf":
         raise DataError(f"{name!r} holds {labels.dtype}, labels are numbers or lists of numbers")
@@ -563,9 +537,8 @@ def _stack(
     rows = [_array(v) for v in values]
     if any(row.shape != rows[0].shape or row.dtype == object for row in rows):
         sizes = listing((row.shape[0] if row.ndim else 1 for row in rows), 6)
-        raise DataError(
-            f"column {name!r} has rows of different lengths ({sizes}): use DataCollatorWithPadding(tokenizer), or tokenize with padding='max_length'"
-        )
+        how = "use DataCollatorWithPadding(tokenizer), or tokenize with padding='max_length'"
+        raise DataError(f"column {name!r} has rows of different lengths ({sizes}): {how}")
     array = np.stack(rows)
     if array.dtype == np.float64 and plain and return_tensors == "pt":
         array = array.astype(np.float32)
@@ -576,8 +549,3 @@ def _stack(
     import torch
 
     return torch.from_numpy(array)
-
-
-def _lists(values: list[Any]) -> list[Any]:
-    """Values as `tokenizer.pad` takes them: plain lists and numbers (arrays of unequal length would not stack)."""
-    return [v.tolist() if hasattr(v, "tolist") else v for v in values]

@@ -82,27 +82,18 @@ def column_of(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
     fixed = pa.types.is_fixed_size_list(array.type)
-    if not is_list and not fixed:
-        raise DataError(
-            f"column {name!r}{of} holds {array.type}, a list of numbers per row is needed: tokenize the text with dataset.map(...)"
-        )
+    if not _is_list(array.type):
+        needed = "a list of numbers per row is needed: tokenize the text with dataset.map(...)"
+        raise DataError(f"column {name!r}{of} holds {array.type}, {needed}")
     inner = array.type.value_type
-    if pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner):
-        raise DataError(
-            f"column {name!r}{of} holds lists of lists: leave return_tensors= and return_overflowing_tokens= out of dataset.map(...), "
-            "or map with batched=True"
-        )
-    if not (
-        pa.types.is_integer(inner)
-        or pa.types.is_boolean(inner)
-        or (decimals and pa.types.is_floating(inner))
-        or pa.types.is_null(inner)
-    ):
-        raise DataError(
-            f"column {name!r}{of} holds lists of {inner}, whole numbers are needed: tokenize the text with dataset.map(...)"
-        )
+    if _is_list(inner):
+        how = "leave return_tensors= and return_overflowing_tokens= out of dataset.map(...), or map with batched=True"
+        raise DataError(f"column {name!r}{of} holds lists of lists: {how}")
+    kinds = [pa.types.is_integer, pa.types.is_boolean, pa.types.is_null, *([pa.types.is_floating] if decimals else [])]
+    if not any(kind(inner) for kind in kinds):
+        needed = "whole numbers are needed: tokenize the text with dataset.map(...)"
+        raise DataError(f"column {name!r}{of} holds lists of {inner}, {needed}")
 
     flats: list[np.ndarray] = []
     chunk_of, starts, lengths, broken = [], [], [], []
@@ -123,9 +114,8 @@ def column_of(
                 at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
                 bad = bad.copy()
                 bad[np.searchsorted(offsets, at, side="right") - 1] = True
-            values = pc.fill_null(
-                values, pa.scalar(null or 0, values.type) if not pa.types.is_boolean(inner) else False
-            )
+            fill = False if pa.types.is_boolean(inner) else pa.scalar(null or 0, values.type)
+            values = pc.fill_null(values, fill)
         chunk_of.append(np.full(len(chunk), len(flats), dtype=np.int32))
         flats.append(values.to_numpy(zero_copy_only=False))
         starts.append(offsets[:-1])
@@ -139,10 +129,9 @@ def column_of(
         start, length, bad = start[mapping], length[mapping], bad[mapping]
         number = None if number is None else number[mapping]
     if bad.any():
-        raise DataError(
-            f"row {int(bad.argmax())}{of} has an empty value (null) in {name!r} ({int(bad.sum())} such row(s)): "
-            f"remove it, dataset.filter(lambda row: row[{name!r}] is not None), or tokenize the text again"
-        )
+        found = f"row {int(bad.argmax())}{of} has an empty value (null) in {name!r} ({int(bad.sum())} such row(s))"
+        how = f"remove it, dataset.filter(lambda row: row[{name!r}] is not None), or tokenize the text again"
+        raise DataError(f"{found}: {how}")
     return Column(flats, number, start, length)
 
 
@@ -152,7 +141,11 @@ def any_value(column: Column) -> bool:
 
 
 def nested(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists of lists."""
+    return _is_list(kind) and _is_list(kind.value_type)
+
+
+def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(f(kind) for f in lists) and any(f(kind.value_type) for f in lists)
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

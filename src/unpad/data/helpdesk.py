@@ -18,28 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unpad.data._helpdesk_grammar import (
-    CITIES,
-    CLOSINGS,
-    CONTEXTS,
-    DETAILS,
-    DEVICES,
-    ENTITY,
-    FIRST,
-    GREETINGS,
-    LAST,
-    LEADS,
-    MONTHS,
-    MOODS,
-    ORGS,
-    PASSING,
-    PROBLEMS,
-    PRODUCTS,
-    QUESTIONS,
-    TOPICS,
-    WEEKDAYS,
-    WITH_VERSION,
-)  # fmt: skip
+from unpad.data import _helpdesk_grammar as grammar
+from unpad.data._helpdesk_grammar import CITIES, FIRST, ORGS, PRODUCTS, TOPICS
 from unpad.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -89,10 +69,10 @@ class _Message:
 def _date(dice: _Dice) -> str:
     kind, day = dice.below(4), 1 + dice.below(28)
     if kind == 0:
-        return dice.pick(WEEKDAYS)
+        return dice.pick(grammar.WEEKDAYS)
     if kind == 1:
-        return f"{dice.pick(MONTHS)} {day}"
-    return f"{day} {dice.pick(MONTHS)}" if kind == 2 else f"{day:02d}/{1 + dice.below(12):02d}"
+        return f"{dice.pick(grammar.MONTHS)} {day}"
+    return f"{day} {dice.pick(grammar.MONTHS)}" if kind == 2 else f"{day:02d}/{1 + dice.below(12):02d}"
 
 
 def _facts(dice: _Dice, unseen: bool) -> dict[str, str]:
@@ -101,7 +81,7 @@ def _facts(dice: _Dice, unseen: bool) -> dict[str, str]:
     cents = dice.pick(["", ".90", ".50", ".00"])
     cities = [dice.name_from(CITIES, unseen)]
     cities.append(dice.pick([c for c in CITIES[: len(CITIES) * 3 // 4] if c not in cities]))
-    person = [f"{dice.name_from(FIRST, unseen)} {dice.name_from(LAST, unseen)}" for _ in range(2)]
+    person = [f"{dice.name_from(FIRST, unseen)} {dice.name_from(grammar.LAST, unseen)}" for _ in range(2)]
     org = dice.name_from(ORGS, unseen)
     return {
         "product": dice.name_from(PRODUCTS, unseen),
@@ -114,7 +94,7 @@ def _facts(dice: _Dice, unseen: bool) -> dict[str, str]:
         "version": f"{1 + dice.below(9)}.{dice.below(10)}" + (f".{dice.below(10)}" if dice.chance(0.4) else ""),
         "code": f"{dice.pick(['E', 'ERR', 'X'])}-{100 + dice.below(9900)}",
         "order": f"{dice.pick(['A', 'B', 'HD'])}-{10000 + dice.below(89999)}",
-        "device": dice.pick(DEVICES),
+        "device": dice.pick(grammar.DEVICES),
     }  # fmt: skip
 
 
@@ -160,7 +140,7 @@ def _write(dice: _Dice, sentences: list[str], facts: dict[str, str]) -> _Message
         text = text[:begin] + text[begin].upper() + text[begin + 1 :]
         if template.startswith(_ASKS):
             text += "?"
-        elif template in GREETINGS:
+        elif template in grammar.GREETINGS:
             text += ","
         else:
             text += stop if dice.chance(0.5) else "."
@@ -169,7 +149,7 @@ def _write(dice: _Dice, sentences: list[str], facts: dict[str, str]) -> _Message
 
 def _say(dice: _Dice, topic: str, problem: int, unseen: bool, other_than: int = -1, rate: float = 0.15) -> int:
     """Which phrasing: one of the shared ones, or where `unseen`, at this rate, the one that train never has."""
-    last = len(PROBLEMS[topic][problem]) - 1
+    last = len(grammar.PROBLEMS[topic][problem]) - 1
     if unseen and other_than != last and dice.chance(rate):
         return last
     return dice.pick([i for i in range(1, last) if i != other_than])
@@ -177,7 +157,7 @@ def _say(dice: _Dice, topic: str, problem: int, unseen: bool, other_than: int = 
 
 def _led(dice: _Dice, sentence: str) -> str:
     """Now and then a statement begins with a word or two of filler."""
-    return sentence if sentence.startswith((*_ASKS, "please ", "kindly ")) else dice.pick(LEADS) + sentence
+    return sentence if sentence.startswith((*_ASKS, "please ", "kindly ")) else dice.pick(grammar.LEADS) + sentence
 
 
 def _around(dice: _Dice, topic: str, sentences: list[str], passing: float, context: float) -> list[str]:
@@ -185,15 +165,15 @@ def _around(dice: _Dice, topic: str, sentences: list[str], passing: float, conte
     body = list(sentences)
     if dice.chance(passing):
         other = dice.pick([t for t in TOPICS if t != topic])
-        body.insert(dice.below(len(body) + 1), dice.pick(PASSING[other].split("|")))
+        body.insert(dice.below(len(body) + 1), dice.pick(grammar.PASSING[other].split("|")))
     if dice.chance(context):
-        body.insert(dice.below(2), dice.pick(CONTEXTS))
+        body.insert(dice.below(2), dice.pick(grammar.CONTEXTS))
     if len(body) < 4 and dice.chance(0.4):
-        body.append(dice.pick(MOODS))
+        body.append(dice.pick(grammar.MOODS))
     if len(body) < 5 and dice.chance(0.3):
-        body.insert(0, dice.pick(GREETINGS))
+        body.insert(0, dice.pick(grammar.GREETINGS))
     if len(body) < 5 and dice.chance(0.4):
-        body.append(dice.pick(CLOSINGS))
+        body.append(dice.pick(grammar.CLOSINGS))
     return body
 
 
@@ -201,42 +181,37 @@ def _ticket(dice: _Dice, unseen: bool) -> dict[str, Any]:
     topic = dice.pick(TOPICS)
     problem = dice.below(5)
     facts = _facts(dice, unseen)
-    core = [_led(dice, PROBLEMS[topic][problem][_say(dice, topic, problem, unseen, rate=0.25)])]
-    if topic in WITH_VERSION and dice.chance(0.4):
-        core.append(dice.pick(DETAILS))
+    core = [_led(dice, grammar.PROBLEMS[topic][problem][_say(dice, topic, problem, unseen, rate=0.25)])]
+    if topic in grammar.WITH_VERSION and dice.chance(0.4):
+        core.append(dice.pick(grammar.DETAILS))
     if dice.chance(0.04):  # two problems in one ticket: honestly ambiguous
         other = dice.pick([t for t in TOPICS if t != topic])
-        second = PROBLEMS[other][dice.below(5)][1].replace("<", "").replace(">", "")
+        second = grammar.PROBLEMS[other][dice.below(5)][1].replace("<", "").replace(">", "")
         core.insert(dice.below(2), dice.pick(["", "also, ", "besides, "]) + second)
     message = _write(dice, _around(dice, topic, core, passing=0.45, context=0.5), facts)
-    subject = dice.pick(_expand(dice, PROBLEMS[topic][problem][0]).split("|")).format(**facts)
+    subject = dice.pick(_expand(dice, grammar.PROBLEMS[topic][problem][0]).split("|")).format(**facts)
     begin, end, role = _asked(dice, message)
     tokens, tags = _tagged(message)
+    answers = {"text": [message.text[begin:end]], "answer_start": [begin]}
     return {
-        "text": message.text,
-        "topic": TOPICS.index(topic),
-        "tokens": tokens,
-        "ner_tags": tags,
-        "subject": subject,
-        "question": dice.pick(QUESTIONS[role]),
-        "answers": {"text": [message.text[begin:end]], "answer_start": [begin]},
-    }
+        "text": message.text, "topic": TOPICS.index(topic), "tokens": tokens, "ner_tags": tags,
+        "subject": subject, "question": dice.pick(grammar.QUESTIONS[role]), "answers": answers,
+    }  # fmt: skip
 
 
 def _asked(dice: _Dice, message: _Message) -> tuple[int, int, str]:
     """The span that the question asks for: the complaint in a third of the tickets, else any filled slot."""
-    complaint = [span for span in message.spans if span[2] == "complaint"]
-    if dice.chance(0.33):
-        return complaint[0]
     roles = sorted({role for _, _, role in message.spans})
-    role = dice.pick(roles)
+    role = "complaint" if dice.chance(0.33) else dice.pick(roles)
     return next(span for span in message.spans if span[2] == role)
 
 
 def _tagged(message: _Message) -> tuple[list[str], list[int]]:
     """Words and punctuation of the text, and their IOB2 tags from the spans of the entities."""
     tokens, tags = [], []
-    entities = sorted((begin, end, ENTITY[role]) for begin, end, role in message.spans if role in ENTITY)
+    entities = sorted(
+        (begin, end, grammar.ENTITY[role]) for begin, end, role in message.spans if role in grammar.ENTITY
+    )
     for match in _TOKEN.finditer(message.text):
         tag = "O"
         for begin, end, kind in entities:
@@ -255,7 +230,7 @@ def _pair(dice: _Dice, unseen: bool) -> dict[str, Any]:
     topic, problem = dice.pick(TOPICS), dice.below(5)
     first, second = _facts(dice, unseen), _facts(dice, unseen)
     second.update({slot: first[slot] for slot in ("product", "version", "code")})
-    shown = topic in WITH_VERSION and dice.chance(0.35)
+    shown = topic in grammar.WITH_VERSION and dice.chance(0.35)
     says = _say(dice, topic, problem, unseen)
     topic_b, problem_b, says_b = topic, problem, says
     duplicate = dice.chance(0.5)
@@ -267,7 +242,7 @@ def _pair(dice: _Dice, unseen: bool) -> dict[str, Any]:
         others = [i for i in range(5) if i != problem]
         problem_b = problem ^ 1 if problem < 4 and dice.chance(0.75) else dice.pick(others)
         says_b = says if dice.chance(0.4) else _say(dice, topic, problem_b, unseen)
-    elif kind < 0.34 and topic in WITH_VERSION:  # the same words, another version or error code
+    elif kind < 0.34 and topic in grammar.WITH_VERSION:  # the same words, another version or error code
         shown = True
         while second["version"] == first["version"] or second["code"] == first["code"]:
             second.update({slot: value for slot, value in _facts(dice, unseen).items() if slot in ("version", "code")})
@@ -283,7 +258,7 @@ def _pair(dice: _Dice, unseen: bool) -> dict[str, Any]:
             second["product"] = dice.name_from(PRODUCTS, unseen)
     texts = []
     for t, p, s, facts in ((topic, problem, says, first), (topic_b, problem_b, says_b, second)):
-        core = [_led(dice, PROBLEMS[t][p][s])] + ([dice.pick(DETAILS)] if shown else [])
+        core = [_led(dice, grammar.PROBLEMS[t][p][s])] + ([dice.pick(grammar.DETAILS)] if shown else [])
         texts.append(_write(dice, _around(dice, t, core, passing=0.15, context=0.2), facts).text)
     return {"sentence1": texts[0], "sentence2": texts[1], "label": int(duplicate)}
 
@@ -332,36 +307,21 @@ def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
     Raises `DataError` for any other configuration.
     """
     if config not in CONFIGS:
-        raise DataError(
-            f"helpdesk has no configuration {config!r}{nearest(str(config), CONFIGS)}; "
-            f"take one of: {', '.join(CONFIGS)}."
-        )
+        near = nearest(str(config), CONFIGS)
+        raise DataError(f"helpdesk has no configuration {config!r}{near}; take one of: {', '.join(CONFIGS)}.")
     from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-    if config != "pairs":
-        rows = tickets(seed)
-        features = Features(
-            {
-                "id": Value("int64"),
-                "text": Value("string"),
-                "topic": ClassLabel(names=TOPICS),
-                "tokens": List(Value("string")),
-                "ner_tags": List(ClassLabel(names=NER_TAGS)),
-                "subject": Value("string"),
-                "question": Value("string"),
-                "answers": {"text": List(Value("string")), "answer_start": List(Value("int32"))},
-            }
-        )
+    text, number = Value("string"), Value("int64")
+    if config == "pairs":
+        rows, label = pairs(seed), ClassLabel(names=PAIR_LABELS)
+        features = Features({"sentence1": text, "sentence2": text, "label": label, "idx": number})
     else:
-        rows = pairs(seed)
-        features = Features(
-            {
-                "sentence1": Value("string"),
-                "sentence2": Value("string"),
-                "label": ClassLabel(names=PAIR_LABELS),
-                "idx": Value("int64"),
-            }
-        )
+        rows, topic, tags = tickets(seed), ClassLabel(names=TOPICS), List(ClassLabel(names=NER_TAGS))
+        answers = {"text": List(text), "answer_start": List(Value("int32"))}
+        features = Features({
+            "id": number, "text": text, "topic": topic, "tokens": List(text), "ner_tags": tags,
+            "subject": text, "question": text, "answers": answers,
+        })  # fmt: skip
     made = DatasetDict({split: Dataset.from_list(rows[split], features=features, split=split) for split in rows})
     if config == "questions":
         made = made.rename_column("text", "context").select_columns(["id", "question", "context", "answers"])

@@ -27,7 +27,7 @@ from unpad.data._find import (
     plan_files,
     plan_folder,
 )
-from unpad.data._read import OPTIONS, formats_of, is_rows, joined, one_line, plain, read_tables, short
+from unpad.data._read import OPTIONS, columns_of, formats_of, is_rows, joined, one_line, plain, read_tables, short
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.notices import say, say_once
 
@@ -148,10 +148,8 @@ def encode_labels(dataset: Any, column: str) -> Any:
         if not (pa.types.is_string(inner) or pa.types.is_large_string(inner)):
             if split == first:
                 return dataset
-            raise DataError(
-                f"labels of {column!r} are strings in split {first!r} but {inner} in split {split!r}; "
-                "make them the same in all splits."
-            )
+            kinds = f"strings in split {first!r} but {inner} in split {split!r}"
+            raise DataError(f"labels of {column!r} are {kinds}; make them the same in all splits.")
         flat = array.flatten() if nested else array
         if array.null_count or flat.null_count or pc.any(pc.equal(flat, "")).as_py():  # "": an empty cell
             absent = (None, "")
@@ -171,10 +169,9 @@ def encode_labels(dataset: Any, column: str) -> Any:
         if ids.null_count:
             rows = array.to_pylist() if listed else [[label] for label in array.to_pylist()]
             row, bad = next((i, label) for i, row in enumerate(rows) for label in row if label not in names)
-            raise DataError(
-                f"label {bad!r} in row {row}{_of(split)} does not occur in {first!r}{nearest(bad, names)}; "
-                f"column {column!r} has {len(names)} labels there: {listing(names)}. Fix the row, or add it to {first!r}."
-            )
+            wrong = f"label {bad!r} in row {row}{_of(split)} does not occur in {first!r}{nearest(bad, names)}"
+            known = f"column {column!r} has {len(names)} labels there: {listing(names)}"
+            raise DataError(f"{wrong}; {known}. Fix the row, or add it to {first!r}.")
         if listed:
             lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
             offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
@@ -197,8 +194,7 @@ def _with_column(part: Dataset, column: str, values: Any, feature: Any) -> Datas
     fresh = Dataset(table, info=info, split=part.split)
     form = dict(part.format)
     if form["type"] is not None or form["columns"] != part.column_names:
-        options = form.pop("format_kwargs")
-        fresh.set_format(**form, **options)
+        fresh.set_format(**form.pop("format_kwargs"), **form)
     return fresh
 
 
@@ -210,11 +206,9 @@ def _splits(dataset: Any) -> dict[str, Any]:
 
 
 def _require_column(dataset: Any, column: str, split: str | None) -> None:
-    names = list(dataset.column_names)
-    if column not in names:
-        raise DataError(
-            f"there is no column {column!r}{_of(split)}{nearest(column, names)}; the columns are: {listing(names)}."
-        )
+    if column not in (names := dataset.column_names):
+        near = nearest(column, names)
+        raise DataError(f"there is no column {column!r}{_of(split)}{near}; the columns are: {listing(names)}.")
 
 
 def _of(split: str | None) -> str:
@@ -239,15 +233,12 @@ def _pick(dataset: DatasetDict, split: Any) -> Loaded:
         instruction = split if isinstance(split, ReadInstruction) else ReadInstruction.from_spec(str(split))
         ranges = instruction.to_absolute(sizes)
     except (ValueError, AssertionError) as error:
-        unknown = re.search(r'Unknown split "([^"]*)"', str(error))
-        if not unknown:
-            raise DataError(
-                f"split={str(split)!r} cannot be read ({one_line(error)}); write 'train', 'train[:100]' or 'train[:10%]'."
-            ) from None
-        wrong = unknown.group(1)
-        raise DataError(
-            f"there is no split {wrong!r}{nearest(wrong, sizes)}; the data has: {listing(sizes)}."
-        ) from None
+        if found := re.search(r'Unknown split "([^"]*)"', str(error)):
+            wrong = f"there is no split {found[1]!r}{nearest(found[1], sizes)}; the data has: {listing(sizes)}."
+        else:
+            how = "write 'train', 'train[:100]' or 'train[:10%]'"
+            wrong = f"split={str(split)!r} cannot be read ({one_line(error)}); {how}."
+        raise DataError(wrong) from None
     parts = []
     for piece in ranges:
         part = dataset[piece.splitname]
@@ -292,41 +283,30 @@ def _one_split(data: Any, split: str) -> Dataset:
 
     if isinstance(data, Dataset):
         return data
+    if isinstance(data, (list, tuple)):
+        bad = next((i for i, row in enumerate(data) if not isinstance(row, Mapping)), None)
+        if bad is not None:
+            how = "give a list of dicts such as {'text': ..., 'label': ...}"
+            raise DataError(f"row {bad} of {split!r} is {short(data[bad])}, not a dict; {how}.")
+        data = columns_of(data)
     if isinstance(data, pandas.DataFrame):
         twice = [str(c) for c in data.columns[data.columns.duplicated()]]
         if twice:
             raise DataError(f"the data frame has the column {twice[0]!r} twice; rename or drop one of them.")
-        rows = len(data)
+        sizes = dict.fromkeys(map(str, data.columns), len(data))
     elif isinstance(data, Mapping):
+        how = "give every column a list with one value per row"
         for key, value in data.items():
             if not hasattr(value, "__len__") or isinstance(value, (str, bytes, Mapping)):
-                raise DataError(
-                    f"column {key!r} of {split!r} is {short(value)}, which is no list; "
-                    "give a list with one value per row for every column."
-                )
-        lengths = {str(key): len(value) for key, value in data.items()}
-        if len(set(lengths.values())) > 1:
-            said = listing(f"{key} {n}" for key, n in lengths.items())
-            raise DataError(
-                f"the columns of {split!r} have different lengths: {said}; give every column one value per row."
-            )
-        rows = max(lengths.values(), default=0)
-    elif isinstance(data, (list, tuple)):
-        bad = next((i for i, row in enumerate(data) if not isinstance(row, Mapping)), None)
-        if bad is not None:
-            raise DataError(
-                f"row {bad} of {split!r} is {short(data[bad])}, not a dict; "
-                "give a list of dicts such as {'text': ..., 'label': ...}."
-            )
-        rows = len(data)
-        names = dict.fromkeys(key for row in data for key in row)
-        data = {key: [row.get(key) for row in data] for key in names}
+                raise DataError(f"column {key!r} of {split!r} is {short(value)}, which is no list; {how}.")
+        sizes = {str(key): len(value) for key, value in data.items()}
+        if len(set(sizes.values())) > 1:
+            said = listing(f"{key} {n}" for key, n in sizes.items())
+            raise DataError(f"the columns of {split!r} have different lengths: {said}; {how}.")
     else:
-        raise DataError(
-            f"data of type {type(data).__name__!r} cannot be loaded; "
-            "pass a path, a pandas DataFrame, a dict of lists, a list of dicts or a dict of splits."
-        )
-    if rows == 0 or len(getattr(data, "columns", data)) == 0:
+        allowed = "a path, a pandas DataFrame, a dict of lists, a list of dicts or a dict of splits"
+        raise DataError(f"data of type {type(data).__name__!r} cannot be loaded; pass {allowed}.")
+    if not any(sizes.values()):
         raise DataError(f"the data of {split!r} has no rows; pass at least one.")
     try:
         if isinstance(data, pandas.DataFrame):
@@ -334,10 +314,8 @@ def _one_split(data: Any, split: str) -> Dataset:
         else:
             dataset = Dataset.from_dict(dict(data))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"the data of {split!r} does not fit into columns of one type each ({one_line(error)}); "
-            "make all values of a column strings, or all numbers."
-        ) from None
+        wrong = f"the data of {split!r} does not fit into columns of one type each ({one_line(error)})"
+        raise DataError(f"{wrong}; make all values of a column strings, or all numbers.") from None
     return Dataset(dataset.data, info=dataset.info, split=split)
 
 
@@ -377,9 +355,8 @@ def _read(
         kind = next(iter(kinds.values()))
         size = sum(os.path.getsize(f) * (5 if f.lower().endswith(COMPRESSIONS) else 1) for f in kinds)
         if size > MEMORY_LIMIT:
-            say_once(
-                f"files of {size / 1e9:.1f} GB are converted once into the cache of the datasets library, not memory"
-            )
+            where = "into the cache of the datasets library, not memory"
+            say_once(f"files of {size / 1e9:.1f} GB are converted once {where}")
         if size > MEMORY_LIMIT or options.keys() - OPTIONS[kind]:
             return from_cache(kind, plan, split, options)
     tables = read_tables(kinds, options)

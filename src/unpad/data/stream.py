@@ -6,6 +6,7 @@ so that a run goes on exactly where it stopped. T tokens.
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from unpad.batch import PackedBatch, pack
 from unpad.data._find import ending, missing
 from unpad.data.chunks import BLOCK, LEAST_CHUNK, check_size, cut_documents
 from unpad.data.sampler import permutation
-from unpad.errors import ArgumentError, CheckpointError, DataError, listing
+from unpad.errors import ArgumentError, CheckpointError, DataError, listing, nearest
 from unpad.notices import say
 
 ENDINGS = (".txt", ".jsonl", ".ndjson")
@@ -41,9 +42,18 @@ class TokenStream:
     """
 
     def __init__(
-        self,
-        source: Any, tokenizer: Any, block_size: int, *, seed: int = 0, buffer: int = 1000, text: str = "text", across: bool = False,
+        self, source: Any = None, tokenizer: Any = None, block_size: Any = None, *, seed: int = 0, buffer: int = 1000, text: str = "text",
+        across: bool = False, **unknown: Any,
     ) -> None:  # fmt: skip
+        known = [name for name in inspect.signature(TokenStream).parameters if name != "unknown"]
+        for name in unknown:
+            raise ArgumentError(
+                f"TokenStream has no argument {name!r}{nearest(name, known)}; it takes {listing(known)}"
+            )
+        if not callable(tokenizer):
+            raise ArgumentError(
+                f"tokenizer is a {type(tokenizer).__name__}; give one from AutoTokenizer.from_pretrained"
+            )
         if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:
             raise ArgumentError(f"buffer={buffer!r} must be a number of documents, 1 (the source's order) or more")
         check_size(block_size)

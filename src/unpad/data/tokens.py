@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,20 +29,22 @@ LABEL_FIELDS = ("labels", "label", "label_ids")
 """Columns that hold the targets; where a data set has several, the first of this list is taken."""
 WEIGHTS = "weights"
 """Column of one weight per token: how much its loss counts."""
+_TITLES = {
+    "input_ids": "ids", "token_type_ids": "types", "labels": "token labels", "word_ids": "words", "target": "target",
+    WEIGHTS: "weights",
+}  # fmt: skip
+"""Columns of tokens in the order and by the names by which they are fingerprinted."""
 
 
+@dataclass(eq=False, repr=False)
 class TokenStore:
     """A tokenized data set of N rows, ready to be packed. Made by `TokenStore.from_dataset`."""
 
-    lengths: np.ndarray
-    """[N] int64: tokens of each row (of all its choices, of source and target), padding not counted."""
-    target_lengths: np.ndarray | None
-    """[N] int64: tokens of each target, where labels are targets."""
+    _tokens: dict[str, Column]
+    """`input_ids`, and where there are `token_type_ids`, `word_ids`, `labels` and `weights` of tokens; `target`."""
     labels: np.ndarray | None
     """[N] int64 classes, [N] float32 numbers, [N, C] float32 several labels each, [N, 2] int64 spans, or None (none, one per
     token, or targets)."""
-    choices: int
-    """Sequences per row: more than 1 for multiple choice."""
     label_names: list[str] | None
     """Names of the classes where the data set knows them (`ClassLabel`, or labels that were strings)."""
     kept: list[str]
@@ -50,21 +53,18 @@ class TokenStore:
     """Columns that it does not use."""
     padding: int
     """Tokens that were padding and are left out."""
+    split: str
+    """Name of the data set in messages."""
+    choices: int = 1
+    """Sequences per row: more than 1 for multiple choice."""
 
-    def __init__(
-        self, tokens: dict[str, Column], target: Column | None, labels: np.ndarray | None, label_names: list[str] | None,
-        columns: tuple[list[str], list[str]], padding: int, split: str, choices: int = 1,
-    ) -> None:  # fmt: skip
-        self._ids, self._types, self._words = tokens["input_ids"], tokens.get("token_type_ids"), tokens.get("word_ids")
-        self._token_labels, self._weights = tokens.get("labels"), tokens.get(WEIGHTS)
-        self._target, self.target_lengths = target, None if target is None else target.length
-        self.lengths = self._ids.length if choices == 1 else self._ids.length.reshape(-1, choices).sum(1)
-        if target is not None:
-            self.lengths = self.lengths + target.length
-        self.labels, self.label_names, self.choices = labels, label_names, choices
-        self.kept, self.dropped = columns
-        self.padding, self.split = padding, split
-        self._fingerprint: str | None = None
+    def __post_init__(self) -> None:
+        target = self._tokens.get("target")
+        self.target_lengths: np.ndarray | None = None if target is None else target.length
+        """[N] int64: tokens of each target, where labels are targets."""
+        own = self._tokens["input_ids"].length.reshape(-1, self.choices).sum(1)
+        self.lengths: np.ndarray = own if target is None else own + target.length
+        """[N] int64: tokens of each row (of all its choices, of source and target), padding not counted."""
 
     @classmethod
     def from_dataset(
@@ -99,7 +99,7 @@ class TokenStore:
         if weighted:
             tokens[WEIGHTS] = column_of(columns[WEIGHTS], WEIGHTS, mapping, of, decimals=True)
         label_name = next((n for n in LABEL_FIELDS if n in columns), None)
-        labels, names, target = None, None, None
+        labels = names = target = None
         if label_name is not None:
             names = list(label_names) if label_names is not None else classes.get(label_name)
             if labels_of == "token":
@@ -112,27 +112,22 @@ class TokenStore:
             ends = [_labels(columns[n], n, mapping, ids.length, None, of)[0] for n in SPAN_FIELDS]
             labels = None if any(e is None for e in ends) else np.stack(ends, axis=1)  # type: ignore[arg-type]
         for name, column in tokens.items():
-            unequal = np.flatnonzero(column.length != ids.length)
-            if len(unequal):
-                row = int(unequal[0])
-                raise DataError(
-                    f"row {row}{of} has {ids.length[row]} input_ids but {column.length[row]} {name}: "
-                    "each token needs exactly one; tokenize the text again"
-                )
+            unequal = column.length != ids.length
+            if unequal.any():
+                row = int(unequal.argmax())
+                counts = f"{ids.length[row]} input_ids but {column.length[row]} {name}"
+                raise DataError(f"row {row}{of} has {counts}: each token needs exactly one; tokenize the text again")
 
         before = int(ids.length.sum())
         tokens = without_padding(tokens)
         ids = tokens["input_ids"]
-        padding = before - int(ids.length.sum())
-        if padding:
-            say_once(
-                f"{padding:,} of {before:,} tokens{of} are padding ({100 * padding / before:.0f}%) and are left out: "
-                "nothing is computed on them"
-            )
-        empty = np.flatnonzero(ids.length == 0)
-        if len(empty):
+        if padding := before - int(ids.length.sum()):
+            share = f"{padding:,} of {before:,} tokens{of} are padding ({100 * padding / before:.0f}%)"
+            say_once(f"{share} and are left out: nothing is computed on them")
+        empty = ids.length == 0
+        if empty.any():
             raise DataError(
-                f"row {int(empty[0])}{of} has no tokens ({len(empty)} such row(s)): tokenize with special tokens, "
+                f"row {int(empty.argmax())}{of} has no tokens ({int(empty.sum())} such row(s)): tokenize with special tokens, "
                 "or remove it, dataset.filter(lambda row: len(row['input_ids']) > 0)"
             )
         if "token_type_ids" in tokens and not any_value(tokens["token_type_ids"]):
@@ -142,13 +137,16 @@ class TokenStore:
         more = SPAN_FIELDS if labels_of == "span" else (label_name, WEIGHTS if weighted else None)
         used = [n for n in columns if n in (*TOKEN_FIELDS, "word_ids", *more)]
         left = [n for n in columns if n not in used]
-        return cls(tokens, target, labels, names, (used, left), padding, split, choices)
+        if target is not None:
+            tokens["target"] = target
+        return cls(tokens, labels, names, used, left, padding, split, choices)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __repr__(self) -> str:
-        return f"TokenStore({len(self):,} rows, {self.tokens:,} tokens, longest {int(self.lengths.max())}, columns {', '.join(self.kept)})"
+        sizes = f"{len(self):,} rows, {self.tokens:,} tokens, longest {int(self.lengths.max())}"
+        return f"TokenStore({sizes}, columns {', '.join(self.kept)})"
 
     @property
     def tokens(self) -> int:
@@ -158,71 +156,63 @@ class TokenStore:
     @property
     def has_labels(self) -> bool:
         """Whether packed batches carry labels."""
-        return any(part is not None for part in (self.labels, self._token_labels, self._target))
+        return self.labels is not None or not {"labels", "target"}.isdisjoint(self._tokens)
 
     @property
     def longest_target(self) -> int | None:
         """Tokens of the longest target, the length that generation takes when none is asked for; None without targets."""
         return None if self.target_lengths is None else int(self.target_lengths.max())
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """32 hexadecimal digits of the content: tokens, segments, labels and weights in row order (computed once, when first asked).
 
         The same content gives the same digits however the table is chunked, mapped, typed, padded or its columns ordered.
         """
-        if self._fingerprint is None:
-            digest = hashlib.blake2b(digest_size=16)
-            digest.update(f"rows {len(self)}".encode())
-            digest.update(self.lengths.astype("<i8").tobytes())
-            for name, column in (
-                ("ids", self._ids),
-                ("types", self._types),
-                ("token labels", self._token_labels),
-                ("words", self._words),
-                ("target", self._target),
-                ("weights", self._weights),
-            ):
-                if column is not None:
-                    digest.update(name.encode())
-                    if column is self._target:
-                        digest.update(column.length.astype("<i8").tobytes())
-                    for _, values in column.blocks():
-                        digest.update(values.astype("<f4" if column is self._weights else "<i4").tobytes())
-            if self.labels is not None:
-                digest.update(f"labels {self.labels.dtype.kind} {self.labels.shape}".encode())
-                digest.update(self.labels.astype(self.labels.dtype.newbyteorder("<")).tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"rows {len(self)}".encode())
+        digest.update(self.lengths.astype("<i8").tobytes())
+        for name, title in _TITLES.items():
+            if (column := self._tokens.get(name)) is not None:
+                digest.update(title.encode())
+                if name == "target":
+                    digest.update(column.length.astype("<i8").tobytes())
+                for _, values in column.blocks():
+                    digest.update(values.astype("<f4" if name == WEIGHTS else "<i4").tobytes())
+        if self.labels is not None:
+            digest.update(f"labels {self.labels.dtype.kind} {self.labels.shape}".encode())
+            digest.update(self.labels.astype(self.labels.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
 
     def vocabulary(self, size: int) -> np.ndarray:
         """[U] int64 rising: the token ids that occur, of 0..size - 1."""
         seen = np.zeros(size, dtype=bool)
-        for _, values in self._ids.blocks():
+        for _, values in self._tokens["input_ids"].blocks():
             seen[values] = True
         return np.flatnonzero(seen)
 
     def row(self, number: int) -> np.ndarray:
         """Token ids of one row, as a view."""
-        return self._ids.rows([number])[0]
+        return self._tokens["input_ids"].rows([number])[0]
 
     def pack(self, rows: np.ndarray | Sequence[int]) -> PackedBatch:
         """The rows with these numbers as one packed batch on the CPU; `sample_ids` are the row numbers."""
         chosen = np.asarray(rows, dtype=np.int64)
         alone = self.choices == 1
         index = chosen if alone else (chosen[:, None] * self.choices + np.arange(self.choices)).ravel()
+        found = {name: column.rows(index) for name, column in self._tokens.items()}
         batch = pack(
-            self._ids.rows(index),
-            token_type_ids=None if self._types is None else self._types.rows(index),
+            found["input_ids"],
+            token_type_ids=found.get("token_type_ids"),
             labels=None if self.labels is None or not alone else self.labels[index],
-            token_labels=None if self._token_labels is None else self._token_labels.rows(index),
+            token_labels=found.get("labels"),
             sample_ids=index.tolist() if alone else None,
-            words=None if self._words is None else self._words.rows(index),
+            words=found.get("word_ids"),
         )
-        if self._weights is not None:
-            batch = weigh(batch, self._weights.rows(index))
-        if self._target is not None:
-            batch = replace(batch, target=pack_target(self._target.rows(index), index.tolist()))
+        if WEIGHTS in found:
+            batch = weigh(batch, found[WEIGHTS])
+        if "target" in found:
+            batch = replace(batch, target=pack_target(found["target"], index.tolist()))
         if alone:
             return batch
         import torch
@@ -231,14 +221,9 @@ class TokenStore:
         return replace(batch, choices=self.choices, labels=labels, sample_ids=tuple(chosen.tolist()))
 
     def check(
-        self,
-        vocab_size: int,
-        max_positions: int,
-        num_labels: int | None = None,
-        *,
-        token_types: int | None = None,
+        self, vocab_size: int, max_positions: int, num_labels: int | None = None, *, token_types: int | None = None,
         split: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Raise DataError, naming the first row, for what a model of these sizes cannot take.
 
         `token_types` is the number of segments that the model knows; `num_labels` its outputs (1: labels are numbers to
@@ -247,65 +232,50 @@ class TokenStore:
         """
         name = self.split if split is None else split
         of = f" of {name!r}" if name else ""
-        for column, what in ((self._ids, ""), (self._target, "the target of ")):
-            if column is None:
+        strangers = "the tokenizer and the model are not of the same checkpoint; load both by the same name"
+        for key, what, ignored in (("input_ids", "", None), ("target", "the target of ", IGNORED_LABEL)):
+            if (column := self._tokens.get(key)) is None:
                 continue
             long = column.length > max_positions
             if long.any():
                 at = int(long.argmax())
-                raise DataError(
-                    f"{what}row {at // self.choices}{of} has {column.length[at]} tokens, the model takes {max_positions}: tokenize with "
-                    f"truncation=True, max_length={max_positions} ({int(long.sum())} such row(s))"
-                )
-            found = column.first_outside(0, vocab_size, ignored=None if column is self._ids else IGNORED_LABEL)
-            if found is not None:
-                raise DataError(
-                    f"token id {found[1]} in {what}row {found[0] // self.choices}{of} is outside the model's vocabulary of {vocab_size}: the "
-                    "tokenizer and the model are not of the same checkpoint; load both by the same name"
-                )
-        if self._weights is not None and (found := self._weights.first_outside(0, np.inf)) is not None:
-            raise DataError(
-                f"weight {found[1]} in row {found[0]}{of} is no number from 0 on; mend the column 'weights'"
-            )
-        if token_types is not None and self._types is not None:
-            found = self._types.first_outside(0, token_types)
-            if found is not None:
-                raise DataError(
-                    f"token_type_ids {found[1]} in row {found[0] // self.choices}{of} is outside 0..{token_types - 1}: the tokenizer and the "
-                    "model are not of the same checkpoint; load both by the same name, or remove the column token_type_ids"
-                )
+                found = f"{what}row {at // self.choices}{of} has {column.length[at]} tokens, the model takes {max_positions}"
+                how = f"tokenize with truncation=True, max_length={max_positions} ({int(long.sum())} such row(s))"
+                raise DataError(f"{found}: {how}")
+            if odd := column.first_outside(0, vocab_size, ignored):
+                found = f"token id {odd[1]} in {what}row {odd[0] // self.choices}{of}"
+                raise DataError(f"{found} is outside the model's vocabulary of {vocab_size}: {strangers}")
+        if (weights := self._tokens.get(WEIGHTS)) is not None and (odd := weights.first_outside(0, np.inf)):
+            raise DataError(f"weight {odd[1]} in row {odd[0]}{of} is no number from 0 on; mend the column 'weights'")
+        types = self._tokens.get("token_type_ids")
+        if token_types is not None and types is not None and (odd := types.first_outside(0, token_types)):
+            found = f"token_type_ids {odd[1]} in row {odd[0] // self.choices}{of} is outside 0..{token_types - 1}"
+            raise DataError(f"{found}: {strangers}, or remove the column token_type_ids")
         if num_labels is not None:
             self._check_labels(num_labels, of)
 
     def _check_labels(self, num_labels: int, of: str) -> None:
         allowed = f"outside 0..{num_labels - 1}"
         advice = "pass num_labels= to from_pretrained, or mend the row"
-        if self._token_labels is not None:
-            found = self._token_labels.first_outside(0, num_labels, ignored=IGNORED_LABEL)
-            if found is not None:
-                raise DataError(
-                    f"label {found[1]} in row {found[0]}{of} is {allowed} (and not {IGNORED_LABEL}, ignored): {advice}"
-                )
-        labels = self.labels
+        tags, labels = self._tokens.get("labels"), self.labels
+        if tags is not None and (odd := tags.first_outside(0, num_labels, ignored=IGNORED_LABEL)):
+            raise DataError(
+                f"label {odd[1]} in row {odd[0]}{of} is {allowed} (and not {IGNORED_LABEL}, ignored): {advice}"
+            )
         if labels is None:
             return
         if labels.ndim == 2:
-            if labels.shape[1] != num_labels:
-                raise DataError(
-                    f"each row{of} has {labels.shape[1]} labels, the model gives {num_labels}: pass num_labels={labels.shape[1]} to "
-                    "from_pretrained (with one label per token, say that it is token classification)"
-                )
+            if (count := labels.shape[1]) != num_labels:
+                how = f"pass num_labels={count} to from_pretrained (with one label per token, say that it is token classification)"
+                raise DataError(f"each row{of} has {count} labels, the model gives {num_labels}: {how}")
         elif num_labels > 1 and labels.dtype.kind == "f":
-            raise DataError(
-                f"label {labels[0]:g} in row 0{of} is a decimal number, but the model has {num_labels} labels: pass num_labels=1 for "
-                "regression, or make them classes, dataset.cast_column(name, datasets.Value('int64'))"
-            )
-        elif num_labels > 1:
-            wrong = (labels < 0) | (labels >= num_labels)
-            if wrong.any():
-                row = int(wrong.argmax())
-                named = f" ({num_labels} labels: {listing(self.label_names)})" if self.label_names else ""
-                raise DataError(f"label {labels[row]} in row {row}{of} is {allowed}{named}: {advice}")
+            found = f"label {labels[0]:g} in row 0{of} is a decimal number, but the model has {num_labels} labels"
+            how = "pass num_labels=1 for regression, or make them classes, dataset.cast_column(name, datasets.Value('int64'))"
+            raise DataError(f"{found}: {how}")
+        elif num_labels > 1 and (wrong := (labels < 0) | (labels >= num_labels)).any():
+            row = int(wrong.argmax())
+            named = f" ({num_labels} labels: {listing(self.label_names)})" if self.label_names else ""
+            raise DataError(f"label {labels[row]} in row {row}{of} is {allowed}{named}: {advice}")
 
 
 def pack_target(rows: Sequence[np.ndarray], sample_ids: Sequence[int] | None = None) -> PackedBatch:
@@ -325,56 +295,49 @@ def weigh(batch: PackedBatch, rows: Sequence[np.ndarray]) -> PackedBatch:
 def token_columns(
     dataset: Any, of: str
 ) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
-    """What `_open` finds, which is at least one row and a column `input_ids`."""
-    found = _open(dataset, of)
-    if found[2] == 0:
-        raise DataError(f"the data set{of} has no rows: look at the filter or at the file that it comes from")
-    if "input_ids" not in found[0]:
-        there = listing(found[0]) or "none"
-        raise DataError(
-            f"the data set{of} has no column 'input_ids' (its columns: {there}): tokenize it first, "
-            "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
-        )
-    return found
+    """(Arrow columns by name, row numbers behind an indices mapping or None, rows, class names by column).
 
-
-def _open(dataset: Any, of: str) -> tuple[dict[str, pa.ChunkedArray], np.ndarray | None, int, dict[str, list[str]]]:
-    """(Arrow columns by name, row numbers behind an indices mapping or None, rows, class names by column)."""
-    if isinstance(dataset, TokenStore):
-        raise DataError("this is a token store already: use it as it is")
-    if isinstance(dataset, Mapping):
-        if "input_ids" in dataset:
-            raise DataError(
-                "this is a dictionary of token columns: make it a data set, datasets.Dataset.from_dict({**tokens, 'label': labels})"
-            )
-        raise DataError(
-            f"one data set is needed, this is a dictionary of {listing(dataset)}: pass one of them, as in datasets['train']"
-        )
-    if hasattr(dataset, "iloc"):
-        raise DataError(
-            "this is a data frame: make it a data set, datasets.Dataset.from_pandas(frame), and tokenize it"
-        )
+    Raises DataError for what is no data set with at least one row and a column `input_ids`.
+    """
+    if wrong := _no_data_set(dataset):
+        raise DataError(wrong)
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise DataError(
-            f"the data set{of} is a {type(dataset).__name__}, which has no length or no numbered rows: "
-            "load it without streaming=True, or pass a list of dictionaries"
-        )
-    table, form = getattr(dataset, "data", None), getattr(dataset, "format", None)
-    if not hasattr(table, "column_names") or not isinstance(form, Mapping):
-        return _from_rows(dataset, of), None, len(dataset), {}
-    if form.get("type") == "custom":  # set_transform: rows come into being when they are read
-        return _from_rows(dataset, of), None, len(dataset), {}
-    assert table is not None
-    visible = table.column_names if form.get("output_all_columns") else form.get("columns") or []
-    columns = {name: table.column(name) for name in table.column_names if name in visible}
-    indices = getattr(dataset, "_indices", None)
-    mapping = None if indices is None else indices.column(0).to_numpy().astype(np.int64)
-    classes = {}
-    for name, feature in dataset.features.items():
-        names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
-        if names:
-            classes[name] = list(names)
+        kind = f"a {type(dataset).__name__}, which has no length or no numbered rows"
+        raise DataError(f"the data set{of} is {kind}: load it without streaming=True, or pass a list of dictionaries")
+    if len(dataset) == 0:
+        raise DataError(f"the data set{of} has no rows: look at the filter or at the file that it comes from")
+    table: Any = getattr(dataset, "data", None)
+    form = getattr(dataset, "format", None)
+    mapping, classes = None, {}
+    if not hasattr(table, "column_names") or not isinstance(form, Mapping) or form.get("type") == "custom":
+        columns = _from_rows(dataset, of)  # custom is set_transform: rows come into being when they are read
+    else:
+        visible = table.column_names if form.get("output_all_columns") else form.get("columns") or []
+        columns = {name: table.column(name) for name in table.column_names if name in visible}
+        if (indices := getattr(dataset, "_indices", None)) is not None:
+            mapping = indices.column(0).to_numpy().astype(np.int64)
+        for name, feature in dataset.features.items():
+            if names := getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None):
+                classes[name] = list(names)
+    if "input_ids" not in columns:
+        how = "dataset.map(lambda batch: tokenizer(batch['text'], truncation=True), batched=True)"
+        there = listing(columns) or "none"
+        raise DataError(f"the data set{of} has no column 'input_ids' (its columns: {there}): tokenize it first, {how}")
     return columns, mapping, len(dataset), classes
+
+
+def _no_data_set(given: Any) -> str:
+    """What is wrong with things that are easily taken for a data set; empty for others."""
+    if isinstance(given, TokenStore):
+        return "this is a token store already: use it as it is"
+    if isinstance(given, Mapping) and "input_ids" in given:
+        how = "make it a data set, datasets.Dataset.from_dict({**tokens, 'label': labels})"
+        return f"this is a dictionary of token columns: {how}"
+    if isinstance(given, Mapping):
+        return f"one data set is needed, this is a dictionary of {listing(given)}: pass one of them, as in datasets['train']"
+    if hasattr(given, "iloc"):
+        return "this is a data frame: make it a data set, datasets.Dataset.from_pandas(frame), and tokenize it"
+    return ""
 
 
 def _from_rows(rows: Any, of: str) -> dict[str, pa.ChunkedArray]:
@@ -390,7 +353,7 @@ def _from_rows(rows: Any, of: str) -> dict[str, pa.ChunkedArray]:
             feature = vars(feature)
         features.append(feature)
     columns: dict[str, pa.ChunkedArray] = {}
-    for name in features[0] if features else ():
+    for name in features[0]:
         if name not in (*TOKEN_FIELDS, *LABEL_FIELDS, *SPAN_FIELDS, "word_ids", WEIGHTS):
             columns[name] = pa.chunked_array([pa.nulls(0)])  # only its name is reported
             continue
@@ -400,10 +363,8 @@ def _from_rows(rows: Any, of: str) -> dict[str, pa.ChunkedArray]:
             missing = next(i for i, f in enumerate(features) if name not in f)
             raise DataError(f"row {missing}{of} has no {name!r}, row 0 has: give every row the same columns") from None
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(
-                f"the values of {name!r}{of} are not all of one kind ({reason}): give plain numbers or flat lists"
-            ) from None
+            why = f"not all of one kind ({str(error).splitlines()[0]})"
+            raise DataError(f"the values of {name!r}{of} are {why}: give plain numbers or flat lists") from None
     return columns
 
 
@@ -456,10 +417,8 @@ def _targets(array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: 
                 length[rows] = np.maximum(np.where(last < 0, 0, on[last] + 1) - column.start[rows], 0)
         empty = length == 0
     if empty.any():
-        raise DataError(
-            f"row {int(empty.argmax())}{of} has a target without text (nothing in {name!r}, {int(empty.sum())} such row(s)): give it one, or "
-            f"remove it, dataset.filter(lambda row: row[{name!r}])"
-        )
+        found = f"row {int(empty.argmax())}{of} has a target without text (nothing in {name!r}, {int(empty.sum())} such row(s))"
+        raise DataError(f"{found}: give it one, or remove it, dataset.filter(lambda row: row[{name!r}])")
     return column.narrow(np.zeros_like(length), length)
 
 
@@ -475,22 +434,15 @@ def _one_sequence_per_row(
     odd = np.flatnonzero(counts != counts[0])
     if counts[0] < 1 or len(odd):
         row = int(odd[0]) if len(odd) else 0
-        raise DataError(
-            f"row {row}{of} has {int(counts[row])} choices, row 0 has {int(counts[0])}: multiple choice needs 'input_ids' with a list of "
-            "token lists per row, as many in each"
-        )
+        needed = "multiple choice needs 'input_ids' with a list of token lists per row, as many in each"
+        raise DataError(f"row {row}{of} has {int(counts[row])} choices, row 0 has {int(counts[0])}: {needed}")
     lists = {n for n in columns if n in TOKEN_FIELDS and nested(columns[n].type)}
     return {n: pc.list_flatten(c) if n in lists else c for n, c in columns.items()}, None, int(counts[0])
 
 
 def _labels(
-    array: pa.ChunkedArray,
-    name: str,
-    mapping: np.ndarray | None,
-    token_counts: np.ndarray,
-    names: list[str] | None,
-    of: str,
-) -> tuple[np.ndarray | None, list[str] | None]:
+    array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, token_counts: np.ndarray, names: list[str] | None, of: str
+) -> tuple[np.ndarray | None, list[str] | None]:  # fmt: skip
     """([N] int64, [N] float32 or [N, C] float32 or None, names of the classes or None) of a label column."""
     import pyarrow as pa
 
@@ -507,13 +459,10 @@ def _labels(
         if len(unequal):
             row = int(unequal[0])
             if np.array_equal(column.length, token_counts):
-                raise DataError(
-                    f"column {name!r}{of} has one label per token, one per row is needed: this is token classification, "
-                    "use a model for that, AutoModelForTokenClassification"
-                )
-            raise DataError(
-                f"row {row}{of} has {column.length[row]} labels, row 0 has {width}: give every row as many (0 or 1 for each label)"
-            )
+                how = "this is token classification, use a model for that, AutoModelForTokenClassification"
+                raise DataError(f"column {name!r}{of} has one label per token, one per row is needed: {how}")
+            how = "give every row as many (0 or 1 for each label)"
+            raise DataError(f"row {row}{of} has {column.length[row]} labels, row 0 has {width}: {how}")
         if width == 0:
             raise DataError(f"row 0{of} has an empty list of labels in {name!r}: give 0 or 1 for each label")
         values = np.concatenate([v for _, v in column.blocks()]).astype(np.float32).reshape(-1, width)
@@ -521,23 +470,19 @@ def _labels(
         return values, names
     if array.null_count:
         row = int(np.argmax(array.is_null().to_numpy()))
-        raise DataError(
-            f"row {row}{of} has no label (null in {name!r}, {array.null_count} such row(s)): give it one, or remove it, "
-            f"dataset.filter(lambda row: row[{name!r}] is not None)"
-        )
+        how = f"give it one, or remove it, dataset.filter(lambda row: row[{name!r}] is not None)"
+        raise DataError(f"row {row}{of} has no label (null in {name!r}, {array.null_count} such row(s)): {how}")
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         texts = array.to_pylist()
         if names is None:
             names = sorted(set(texts))
-            say_once(
-                f"labels{of} are strings and become numbers in sorted order: {listing(f'{i} = {n}' for i, n in enumerate(names))}"
-            )
+            numbered = listing(f"{i} = {n}" for i, n in enumerate(names))
+            say_once(f"labels{of} are strings and become numbers in sorted order: {numbered}")
         places = {n: i for i, n in enumerate(names)}
         unknown = next((i for i, text in enumerate(texts) if text not in places), None)
         if unknown is not None:
-            raise DataError(
-                f"label {texts[unknown]!r} in row {unknown}{of} is none of: {listing(names)}; mend the row or pass all label names"
-            )
+            wrong = f"label {texts[unknown]!r} in row {unknown}{of} is none of: {listing(names)}"
+            raise DataError(f"{wrong}; mend the row or pass all label names")
         return np.array([places[text] for text in texts], dtype=np.int64), names
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         whole = array.to_numpy().astype(np.int64)
@@ -549,15 +494,13 @@ def _labels(
         numbers = array.to_numpy().astype(np.float32)
         _refuse_nan(numbers, name, of)
         return numbers, names
-    raise DataError(
-        f"column {name!r}{of} holds {kind}, labels are whole numbers, decimal numbers, strings or lists of numbers"
-    )
+    allowed = "whole numbers, decimal numbers, strings or lists of numbers"
+    raise DataError(f"column {name!r}{of} holds {kind}, labels are {allowed}")
 
 
 def _refuse_nan(values: np.ndarray, name: str, of: str) -> None:
     wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(
-            f"the label in row {row}{of} is not a finite number ({name!r}: {values[row]}): mend or remove the row"
-        )
+        wrong = f"the label in row {row}{of} is not a finite number ({name!r}: {values[row]})"
+        raise DataError(f"{wrong}: mend or remove the row")

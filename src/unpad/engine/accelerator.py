@@ -1,13 +1,13 @@
-"""The Accelerator: one loop for scripts and for the Trainer. This file is its single-process part.
+"""The Accelerator: one loop for scripts and for the Trainer, on one process or many.
 
-It owns the device, the precision, the accumulation window and the saved state. `Trainer.train()` runs on the same methods that a
-custom loop calls, so the two cannot differ.
+It owns the device, the precision, the accumulation window, the processes and the saved state. `Trainer.train()` runs on the same
+methods that a custom loop calls, so the two cannot differ.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,117 +15,231 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unpad.batch import PackedBatch
-from unpad.checkpoint.files import staged_folder, verify
-from unpad.engine.optim import PreparedOptimizer, gradient_norm
+from unpad.checkpoint.files import checkpoints, newest_valid, recover, staged_folder, verify
+from unpad.data.sampler import mixed
+from unpad.engine.loader import Part, PreparedLoader
+from unpad.engine.optim import PreparedOptimizer, gradient_norm, scale_gradients
 from unpad.engine.precision import choose_precision
 from unpad.engine.state import random_state, read_tree, restore_random_state, set_seed, write_tree
-from unpad.errors import ArgumentError, CheckpointError, listing
-from unpad.notices import say_once
+from unpad.engine.strategy import choose_strategy, recompute_activations
+from unpad.engine.world import World
+from unpad.errors import ArgumentError, CheckpointError, listing, nearest
+from unpad.notices import say, say_once
 
 
 class Accelerator:
     """Prepares models, optimizers, loaders and schedulers, and runs their steps.
 
     `mixed_precision`: "auto" (default), "fp32"/"no", "bf16", "fp16". `gradient_accumulation_steps`: micro-batches per optimizer
-    step. `seed`: seeds all generators. `cpu=True` ignores a GPU.
+    step. `seed`: seeds all generators. `cpu=True` ignores a GPU. `strategy`: how several processes hold a model, "ddp" (default) or
+    "fsdp". `project_dir`: where `save_state` and `load_state` keep numbered states. `gradient_checkpointing`: activations of
+    our models are computed again in the backward pass. `find_unused_parameters`: for models that leave out parameters in some steps.
+
+    A script runs unchanged with one process and with many (`unpad launch`, `torchrun`): a loader's batches are shared out, so that
+    global batches, steps and losses stay what they are with one.
     """
 
     def __init__(
         self, mixed_precision: str | None = None, gradient_accumulation_steps: int = 1, *, seed: int | None = None, cpu: bool = False,
-        device: str | torch.device | None = None,
+        device: str | torch.device | None = None, strategy: str = "auto", project_dir: str | Path | None = None,
+        gradient_checkpointing: bool = False, find_unused_parameters: bool = False, **other: Any,
     ) -> None:  # fmt: skip
-        if gradient_accumulation_steps < 1:
-            raise ArgumentError(f"gradient_accumulation_steps={gradient_accumulation_steps} must be 1 or more")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ArgumentError("this version trains on one process; start the script without torchrun")
-        try:
-            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() and not cpu else "cpu"))
-        except (RuntimeError, TypeError):
-            raise ArgumentError(f"device={device!r} is unknown; write 'cpu', 'cuda' or 'cuda:1'") from None
+        if other:
+            name, known = next(iter(other)), [n for n in inspect.signature(Accelerator).parameters if n != "other"]
+            raise ArgumentError(
+                f"Accelerator has no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
+            )
+        if not isinstance(gradient_accumulation_steps, int) or gradient_accumulation_steps < 1:
+            raise ArgumentError(
+                f"gradient_accumulation_steps={gradient_accumulation_steps!r} must be a whole number, 1 or more"
+            )
+        self.world = World(device, cpu)
+        self.device = self.world.device
         self.precision = choose_precision(mixed_precision or "auto", self.device)
+        self.strategy = choose_strategy(strategy, self.world, self.precision, find_unused_parameters)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision.name == "fp16" else None
         self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.gradient_checkpointing = gradient_checkpointing
+        self.project_dir = None if project_dir is None else Path(project_dir)
         self.sync_gradients = True
         self._micro_step = 0
         self._models: list[nn.Module] = []
+        self._wrapped: list[nn.Module] = []
         self._optimizers: list[PreparedOptimizer] = []
         self._schedulers: list[Any] = []
+        self._loaders: list[PreparedLoader] = []
+        self._last: list[PreparedLoader] = []  # the loader that gave a batch last
         if seed is not None:
             set_seed(seed)
         say_once(f"precision {self.precision.name} ({self.precision.reason})")
+        if self.world.size > 1:
+            say_once(f"{self.world.size} processes share each batch ({self.strategy.name}, {self.device.type})")
 
-    # -- one process: the whole world
+    # -- the processes
 
-    num_processes = 1
-    process_index = 0
-    local_process_index = 0
-    is_main_process = True
-    is_local_main_process = True
+    @property
+    def num_processes(self) -> int:
+        return self.world.size
+
+    @property
+    def process_index(self) -> int:
+        return self.world.rank
+
+    @property
+    def local_process_index(self) -> int:
+        return self.world.local_rank
+
+    @property
+    def is_main_process(self) -> bool:
+        return self.world.rank == 0
+
+    @property
+    def is_local_main_process(self) -> bool:
+        return self.world.local_rank == 0
+
+    @property
+    def restarted(self) -> bool:
+        """Whether `torchrun` started the processes again after one of them failed."""
+        return self.world.restarted
 
     def wait_for_everyone(self) -> None:
         """Return when all processes are here."""
+        self.world.wait()
+
+    @contextlib.contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """The main process goes first and fills caches (a tokenized data set, a download), the others follow."""
+        if not self.is_main_process:
+            self.world.wait()
+        yield
+        if self.is_main_process:
+            self.world.wait()
 
     def print(self, *values: Any, **options: Any) -> None:
         """Print once, on the main process."""
-        print(*values, **options)
+        if self.is_main_process:
+            print(*values, **options)
 
     def gather(self, value: Any) -> Any:
-        """Values of all processes along dimension 0."""
-        return value
+        """Tensors of all processes (or lists, tuples, dictionaries of them) along dimension 0, whose size may differ."""
+        return self.world.gather(value)
 
-    gather_for_metrics = gather
+    def gather_for_metrics(self, value: Any) -> Any:
+        """The same for what was computed of the last batch of a prepared loader: each sample exactly once, in the batch's order."""
+        if self.world.size > 1 and self._part().rows == 0:
+            value = _without_rows(value)
+        return self.world.gather(value)
 
     def pad_across_processes(self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
         """Pad to the longest of all processes along `dim`."""
-        return value
+        return self.world.pad(value, dim, pad_index, pad_first)
 
     def reduce(self, value: Any, reduction: str = "sum") -> Any:
         """Sum or mean over all processes."""
-        return value
+        return self.world.reduce(value, reduction)
 
     # -- preparation
 
     def prepare(self, *things: Any) -> Any:
         """Models, optimizers, loaders and schedulers, in any order; returns them prepared, in the same order.
 
-        Models move to the device and run under the precision; optimizers respect accumulation; loaders move their batches.
+        Models move to the device and run under the precision; optimizers respect accumulation; loaders move their batches, and give each
+        process its share. Raises ArgumentError for what was prepared before, and where the processes do not prepare the same.
         """
-        prepared = [self._prepare_one(thing) for thing in things]
-        for optimizer in self._optimizers:
-            for model in self._models:
-                if not optimizer.rows:
+        self._check(things)
+        prepared: dict[int, Any] = {}
+        for model in (thing for thing in things if isinstance(thing, nn.Module)):
+            prepared[id(model)] = self._prepare_model(
+                model, [t for t in things if isinstance(t, torch.optim.Optimizer)]
+            )
+        for thing in things:
+            if isinstance(thing, torch.optim.Optimizer):
+                prepared[id(thing)] = self._prepare_optimizer(thing)
+            elif isinstance(thing, torch.optim.lr_scheduler.LRScheduler):
+                prepared[id(thing)] = _PreparedScheduler(thing, self)
+                self._schedulers.append(prepared[id(thing)])
+            elif id(thing) not in prepared:
+                prepared[id(thing)] = PreparedLoader(thing, self.world, self._shifted, self._last)
+                self._loaders.append(prepared[id(thing)])
+        if self.world.size == 1:
+            for optimizer in (one for one in self._optimizers if not one.rows):
+                for model in self._models:
                     optimizer.keep_rows(model)
-        return prepared[0] if len(prepared) == 1 else tuple(prepared)
+        out = tuple(prepared[id(thing)] for thing in things)
+        return out[0] if len(out) == 1 else out
 
-    def _prepare_one(self, thing: Any) -> Any:
-        if isinstance(thing, nn.Module):
-            if any(thing is model for model in self._models):
-                raise ArgumentError(
-                    f"the model {type(thing).__name__} was prepared before; call prepare once with everything"
-                )
-            thing.to(self.device)
-            self._models.append(thing)
-            if self.precision.name != "fp32":
-                _run_under(thing, self)
-            return thing
-        if isinstance(thing, torch.optim.Optimizer):
-            if any(thing is known.optimizer for known in self._optimizers):
-                raise ArgumentError(
-                    f"the optimizer {type(thing).__name__} was prepared before; call prepare once with everything"
-                )
-            optimizer = PreparedOptimizer(thing, self)
-            self._optimizers.append(optimizer)
-            return optimizer
-        if isinstance(thing, torch.optim.lr_scheduler.LRScheduler):
-            scheduler = _PreparedScheduler(thing, self)
-            self._schedulers.append(scheduler)
-            return scheduler
-        if hasattr(thing, "__iter__"):
-            return _PreparedLoader(thing, self.device)
-        raise ArgumentError(
-            f"prepare cannot take a {type(thing).__name__}; it takes models, optimizers, loaders and schedulers"
-        )
+    def _check(self, things: tuple[Any, ...]) -> None:
+        """Refuse what cannot be prepared, or not in the same way by all processes."""
+        before = {
+            id(one) for one in (*self._models, *self._wrapped, *self._loaders, *self._optimizers, *self._schedulers)
+        }
+        before |= {id(one.optimizer) for one in self._optimizers} | {id(one.scheduler) for one in self._schedulers}
+        before |= {id(one.loader) for one in self._loaders}
+        facts: dict[str, Any] = {
+            "mixed_precision": self.precision.name, "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "strategy": self.strategy.name, "gradient_checkpointing": self.gradient_checkpointing,
+        }  # fmt: skip
+        for i, thing in enumerate(things, 1):
+            kind, what = type(thing).__name__, f"argument {i} of prepare"
+            if id(thing) in before:
+                raise ArgumentError(f"{what} ({kind}) was prepared before; call prepare once with everything")
+            before.add(id(thing))
+            facts[what] = kind
+            if isinstance(thing, nn.Module):
+                facts |= {f"parameter {name}": f"{p.dtype}{list(p.shape)}" for name, p in thing.named_parameters()}
+            elif isinstance(thing, torch.optim.Optimizer):
+                facts |= {f"{kind} {name}": repr(value) for name, value in thing.defaults.items()}
+            elif not isinstance(thing, torch.optim.lr_scheduler.LRScheduler):
+                if not hasattr(thing, "__iter__"):
+                    raise ArgumentError(
+                        f"prepare cannot take a {kind}; it takes models, optimizers, loaders and schedulers"
+                    )
+                with contextlib.suppress(TypeError):
+                    facts |= {f"batches of {what}": len(thing), "batch_size": getattr(thing, "batch_size", None)}
+        self.world.agree("how they were started", facts)
+
+    def _prepare_model(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> nn.Module:
+        model.to(self.device)
+        self._models.append(model)
+        if self.precision.name != "fp32":
+            _run_under(model, self)
+        wrapped = self.wrap(model, optimizers)
+        self._wrapped.append(wrapped)
+        return wrapped
+
+    def wrap(self, model: nn.Module, optimizers: list[torch.optim.Optimizer] | tuple[()] = ()) -> nn.Module:
+        """The module that training calls, and the optimizers made to train its parameters, which a strategy may have replaced."""
+        if self.gradient_checkpointing:
+            recompute_activations(model)
+        names = {id(p): name for name, p in model.named_parameters()}
+        wrapped = self.strategy.wrap(model)
+        parameters = dict(model.named_parameters())
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["params"] = [parameters.get(names.get(id(p), ""), p) for p in group["params"]]
+        return wrapped
+
+    def prepare_pair(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any
+    ) -> tuple[PreparedOptimizer, Any]:
+        """The optimizer and the schedule of `model`, which was wrapped, prepared."""
+        prepared = self._prepare_optimizer(optimizer, model)
+        self._schedulers.append(_PreparedScheduler(scheduler, self))
+        return prepared, self._schedulers[-1]
+
+    def _prepare_optimizer(self, optimizer: torch.optim.Optimizer, model: nn.Module | None = None) -> PreparedOptimizer:
+        if model is None and self._models:
+            mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            model = next((m for m in self._models if any(id(p) in mine for p in m.parameters())), None)
+        prepared = PreparedOptimizer(optimizer, self, model)
+        self._optimizers.append(prepared)
+        return prepared
+
+    def _shifted(self) -> bool:
+        """Whether a token is asked for the label after it."""
+        return any(getattr(model, "next", False) is True for model in self._models)
+
+    def _part(self) -> Part:
+        return self._last[0].part if self._last else Part()
 
     def release_optimizers(self) -> None:
         """Forget the prepared optimizers and schedulers, and with them their memory."""
@@ -136,7 +250,14 @@ class Accelerator:
 
     def unwrap_model(self, model: nn.Module) -> nn.Module:
         """The model as it was before `prepare`."""
+        for plain, wrapped in zip(self._models, self._wrapped, strict=True):
+            if model is wrapped:
+                return plain
         return model
+
+    def get_state_dict(self, model: nn.Module) -> dict[str, Tensor]:
+        """All weights of a prepared model by name, for `save_pretrained(state_dict=...)`; all processes call it, the main one gets them."""
+        return self.strategy.weights(self.unwrap_model(model))
 
     # -- the step
 
@@ -146,16 +267,23 @@ class Accelerator:
 
     @contextlib.contextmanager
     def accumulate(self, *models: nn.Module) -> Iterator[None]:
-        """One micro-batch: optimizer and scheduler act only in the last of each accumulation window."""
+        """One micro-batch: optimizer and scheduler act only in the last of each accumulation window, and in the last batch of a loader."""
+        ended = bool(self._last) and self._last[0].ended
         self._micro_step += 1
-        self.sync_gradients = self._micro_step % self.gradient_accumulation_steps == 0
-        yield
+        self.sync_gradients = ended or self._micro_step % self.gradient_accumulation_steps == 0
+        if ended:
+            self._micro_step = 0
+        if self.sync_gradients or self.world.size == 1:
+            yield
+        else:
+            with self.strategy.apart(*models):
+                yield
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of `loss`, which is divided by the accumulation steps of a custom loop."""
-        if self.gradient_accumulation_steps > 1:
-            loss = loss / self.gradient_accumulation_steps
-        self.backward_raw(loss)
+        """Gradients of `loss`, the mean over this process's share of the batch, as part of the mean over the whole batch; divided by the
+        accumulation steps of a custom loop."""
+        factor = self._part().weight / self.gradient_accumulation_steps
+        self.backward_raw(loss if factor == 1 else loss * factor)
 
     def backward_raw(self, loss: Tensor) -> None:
         """Gradients of `loss` as it is: for loops that divide by the count of the whole global batch themselves."""
@@ -172,65 +300,114 @@ class Accelerator:
             for optimizer in self._optimizers:
                 self.scaler.unscale_(optimizer.optimizer)
         norm = gradient_norm(parameters, [layer for optimizer in self._optimizers for layer in optimizer.rows])
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if grads:
-            torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        scale_gradients(parameters, max_norm, norm)
         return norm
 
     # -- state
 
     def save(self, value: Any, path: str | Path) -> None:
-        """Save a dictionary of tensors as safetensors (never pickle)."""
+        """Save a dictionary of tensors as safetensors (never pickle), once, on the main process."""
         from safetensors.torch import save_file
 
-        save_file({name: t.detach().contiguous().cpu() for name, t in value.items()}, str(path))
+        if self.is_main_process:
+            save_file({name: t.detach().contiguous().cpu() for name, t in value.items()}, str(path))
 
     def state(self) -> dict[str, Any]:
-        """Everything beside the models' weights that the next step depends on."""
+        """Everything beside the models' weights that the next step depends on. All processes call it; the main one's is whole."""
         return {
             "optimizers": [o.state_dict() for o in self._optimizers],
             "schedulers": [_plain(s.state_dict()) for s in self._schedulers],
+            "loaders": [loader.state_dict() for loader in self._loaders],
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "random": random_state(),
+            "random": self.world.objects(random_state()),
             "micro_step": self._micro_step,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Set everything that `state` gave; CheckpointError when it is of another set of objects."""
-        if len(state["optimizers"]) != len(self._optimizers) or len(state["schedulers"]) != len(self._schedulers):
-            raise CheckpointError(
-                f"the saved state has {len(state['optimizers'])} optimizers and {len(state['schedulers'])} schedulers, "
-                f"prepared are {len(self._optimizers)} and {len(self._schedulers)}; prepare the same objects first"
-            )
+        """Set everything that `state` gave, also with another number of processes; CheckpointError when it is of another set of objects."""
+        for name, prepared in (
+            ("optimizers", self._optimizers),
+            ("schedulers", self._schedulers),
+            ("loaders", self._loaders),
+        ):
+            if len(state.get(name, [])) != len(prepared):
+                raise CheckpointError(
+                    f"the saved state has {len(state.get(name, []))} {name}, {len(prepared)} are prepared; prepare the same objects first"
+                )
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
+        for other, saved in zip(
+            [*self._schedulers, *self._loaders], [*state["schedulers"], *state.get("loaders", [])], strict=True
+        ):
+            other.load_state_dict(saved)
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
         self._micro_step = state["micro_step"]
-        restore_random_state(state["random"])
+        random = state["random"] if isinstance(state["random"], list) else [state["random"]]
+        restore_random_state(random[min(self.process_index, len(random) - 1)])
+        if self.process_index >= len(random):  # a process that was not there: masks of its own
+            torch.manual_seed(mixed(torch.initial_seed(), self.process_index))
 
-    def save_state(self, folder: str | Path) -> Path:
-        """Write models, optimizers, schedulers, scaler and generators to `folder`, whole or not at all."""
-        folder = Path(folder)
-        with staged_folder(folder) as staging:
-            for i, model in enumerate(self._models):
-                write_tree(staging, f"model_{i}", dict(model.state_dict()))
-            write_tree(staging, "state", self.state())
-        return folder
+    def save_state(self, folder: str | Path | None = None) -> Path:
+        """Write models, optimizers, schedulers, loaders' positions, scaler and generators to `folder`, whole or not at all.
 
-    def load_state(self, folder: str | Path) -> None:
-        """Read what `save_state` wrote into the prepared objects. Raises CheckpointError when it is damaged or does not fit."""
-        folder = Path(folder)
-        if problems := verify(folder):
-            raise CheckpointError(f"{folder} cannot be loaded: {listing(problems, 3)}; use an earlier state")
+        Without a folder: `project_dir/checkpoint-<n>`, n one more than the newest. All processes call it; the main one writes. Raises
+        CheckpointError when the disk refuses; what was there before is unharmed then.
+        """
+        weights = [dict(self.strategy.weights(model)) for model in self._models]
+        state = self.state()
+
+        def write() -> Path:
+            final = self._next_state() if folder is None else Path(folder)
+            with staged_folder(final) as staging:
+                for i, model in enumerate(weights):
+                    write_tree(staging, f"model_{i}", model)
+                write_tree(staging, "state", state)
+            return final
+
+        return self.world.on_main(write)
+
+    def load_state(self, folder: str | Path | None = None) -> Path:
+        """Read what `save_state` wrote into the prepared objects, also by another number of processes; returns the folder.
+
+        Without a folder: the newest valid state below `project_dir`. Raises CheckpointError when there is none, when it is damaged or does
+        not fit.
+        """
+
+        def find() -> Path:
+            found = self._newest_state() if folder is None else Path(folder)
+            if problems := verify(found):
+                raise CheckpointError(f"{found} cannot be loaded: {listing(problems, 3)}; use an earlier state")
+            return found
+
+        found = self.world.on_main(find)
         for i, model in enumerate(self._models):
             try:
-                model.load_state_dict(read_tree(folder, f"model_{i}"))
-            except RuntimeError as error:
-                raise CheckpointError(f"{folder} is of another model ({str(error).splitlines()[-1].strip()})") from None
-        self.restore(read_tree(folder, "state"))
+                self.strategy.set_weights(model, read_tree(found, f"model_{i}"))
+            except (RuntimeError, KeyError) as error:
+                raise CheckpointError(f"{found} is of another model ({str(error).splitlines()[-1].strip()})") from None
+        self.restore(read_tree(found, "state"))
+        return found
+
+    def _project(self) -> Path:
+        if self.project_dir is None:
+            raise ArgumentError(
+                "save_state and load_state need a folder, or Accelerator(project_dir=...) to number states there"
+            )
+        return self.project_dir
+
+    def _next_state(self) -> Path:
+        there = checkpoints(self._project())
+        number = int(there[-1].name.removeprefix("checkpoint-")) + 1 if there else 0
+        return self._project() / f"checkpoint-{number}"
+
+    def _newest_state(self) -> Path:
+        recover(self._project())
+        found = newest_valid(self._project())
+        if found is None:
+            raise CheckpointError(f"{self._project()} has no valid state; call save_state() before")
+        say(f"going on from {found}")
+        return found
 
 
 class _PreparedScheduler:
@@ -253,31 +430,13 @@ class _PreparedScheduler:
         self.scheduler.load_state_dict(state)
 
 
-class _PreparedLoader:
-    """A loader whose batches arrive on the device."""
-
-    def __init__(self, loader: Any, device: torch.device) -> None:
-        self.loader, self.device = loader, device
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (move(batch, self.device) for batch in self.loader)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loader, name)
-
-
-def move(batch: Any, device: torch.device) -> Any:
-    """A batch (packed, tensor, mapping or sequence of these) on `device`."""
-    if isinstance(batch, (Tensor, PackedBatch)):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict) or hasattr(batch, "keys"):
-        return {key: move(batch[key], device) for key in batch.keys()}  # noqa: SIM118
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(move(item, device) for item in batch)
-    return batch
+def _without_rows(value: Any) -> Any:
+    """Tensors with none of their rows."""
+    if isinstance(value, Tensor):
+        return value[:0] if value.dim() else value.new_empty(0)
+    if hasattr(value, "keys"):
+        return {key: _without_rows(value[key]) for key in value.keys()}  # noqa: SIM118
+    return type(value)(_without_rows(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def _run_under(model: nn.Module, engine: Accelerator) -> None:

@@ -55,14 +55,27 @@ def gradient_norm(parameters: Iterable[nn.Parameter], rows: Iterable[RowEmbeddin
             grads.append(grad)
     if not grads:
         return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    return norm.full_tensor() if _is_sharded(norm) else norm
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor) -> None:
+    """Scale all gradients so that their L2 norm, which is `norm`, becomes at most `max_norm`."""
+    factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    if grads := [p.grad for p in parameters if p.grad is not None]:
+        torch._foreach_mul_(grads, float(factor) if _is_sharded(grads[0]) else factor)
+
+
+def _is_sharded(tensor: Any) -> bool:
+    """Whether it is a `DTensor`, whose import takes time."""
+    return hasattr(tensor, "full_tensor")
 
 
 class PreparedOptimizer:
     """An optimizer as `Accelerator.prepare` returns it: the same interface, and nothing happens inside an accumulation window."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, engine: Any = None) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: torch.optim.Optimizer, engine: Any = None, model: nn.Module | None = None) -> None:
+        self.optimizer, self._model = optimizer, model
         self.rows: list[RowEmbedding] = []
         self._engine = engine
 
@@ -117,6 +130,7 @@ class PreparedOptimizer:
             and scaler is None
             and self.optimizer.defaults.get("fused")
             and not isinstance(self.optimizer, torch.optim.SGD)
+            and not _is_sharded(self.parameters()[0])
         ):
             excess = (norm + 1e-6) / max_norm
             if norm.device.type != "cpu" or excess > 1:
@@ -125,8 +139,7 @@ class PreparedOptimizer:
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         else:
             if max_norm:
-                factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-                torch._foreach_mul_([p.grad for p in self.parameters() if p.grad is not None], factor)
+                scale_gradients(self.parameters(), max_norm, norm)
             self.step()
         return norm
 
@@ -145,7 +158,47 @@ class PreparedOptimizer:
                     parameter.grad.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
+        """The optimizer's whole state; `rows`: by parameter, which rows of an embedding it is about, where not all."""
+        if self._engine is None:
+            return self.optimizer.state_dict()
+        state = dict(self._engine.strategy.optimizer_state(self._model, self.optimizer))
+        if used := self._used():
+            state["rows"] = used
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
+        """Set what `state_dict` gave, also where it kept other rows of an embedding (all of them, say, with many processes)."""
+        state = dict(state)
+        saved, used = state.pop("rows", {}), self._used()
+        of = dict(state["state"])
+        tables = {self._number(layer): layer.num_embeddings for layer in self.rows} | dict.fromkeys(saved, 0)
+        for number in tables:
+            theirs, ours = saved.get(number), used.get(number)
+            if number in of and not (
+                theirs is ours is None or (theirs is not None and ours is not None and torch.equal(theirs, ours))
+            ):
+                rows = tables[number] or len(self.parameters()[number])
+                of[number] = {
+                    name: _other_rows(value, theirs, ours, rows)
+                    if isinstance(value, Tensor) and value.dim() == 2
+                    else value
+                    for name, value in of[number].items()
+                }
+        state["state"] = of
+        if self._engine is None:
+            self.optimizer.load_state_dict(state)
+        else:
+            self._engine.strategy.set_optimizer_state(self._model, self.optimizer, state)
+
+    def _number(self, layer: RowEmbedding) -> int:
+        return next(i for i, p in enumerate(self.parameters()) if p is layer.trained)
+
+    def _used(self) -> dict[int, Tensor]:
+        return {self._number(layer): layer.used.cpu() for layer in self.rows if layer.used is not None}
+
+
+def _other_rows(moments: Tensor, theirs: Tensor | None, ours: Tensor | None, rows: int) -> Tensor:
+    """Moments of the rows `theirs` of a table (None: all `rows`) as those of the rows `ours`; what was never trained has moments of 0."""
+    if theirs is not None:
+        moments = moments.new_zeros(rows, moments.shape[1]).index_copy_(0, theirs, moments)
+    return moments if ours is None else moments.index_select(0, ours)

@@ -47,12 +47,25 @@ def read_tree(folder: Path, name: str) -> Any:
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().contiguous().cpu()
+        value = value.detach().contiguous().cpu()
+        path = _free(path, tensors)
+        shared = any(other.data_ptr() == value.data_ptr() for other in tensors.values()) if value.numel() else False
+        tensors[path] = value.clone() if shared else value  # safetensors takes each memory once
         return {"tensor": path}
     if isinstance(value, np.ndarray):
-        tensors[path] = torch.from_numpy(value.view(np.int64) if value.dtype == np.uint64 else value.astype(np.int64))
+        path = _free(path, tensors)
+        plain = (
+            value
+            if value.dtype.kind == "f"
+            else value.view(np.int64)
+            if value.dtype == np.uint64
+            else value.astype(np.int64)
+        )
+        tensors[path] = torch.from_numpy(np.ascontiguousarray(plain))
         return {"array": path, "dtype": str(value.dtype)}
     if isinstance(value, dict):
+        if wrong := next((key for key in value if not isinstance(key, (str, int, float, bool, type(None)))), None):
+            raise CheckpointError(f"the state at {path or '/'} has the key {wrong!r}; use texts and numbers as keys")
         return {"items": [[key, _encode(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
         kind = "tuple" if isinstance(value, tuple) else "list"
@@ -64,6 +77,13 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     raise CheckpointError(
         f"the state at {path or '/'} is a {type(value).__name__}, which cannot be saved; use numbers, texts, lists, dictionaries and tensors"
     )
+
+
+def _free(path: str, tensors: dict[str, Tensor]) -> str:
+    """A name that is not taken: the keys 1 and "1", or "a/b" and "a" above "b", make the same path."""
+    while path in tensors:
+        path += "'"
+    return path
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -19,6 +19,7 @@ FAMILIES = {
     "gpt2": "unpad.families.gpt2",
     "openai-gpt": "unpad.families.openai_gpt",
     "ctrl": "unpad.families.ctrl",
+    "transfo-xl": "unpad.families.transfo_xl",
     "llama": "unpad.families.llama",
     "mistral": "unpad.families.mistral",
     "qwen2": "unpad.families.qwen2",

@@ -37,13 +37,14 @@ class GenerateOutput(NamedTuple):
 def generate(
     model: Any, input_ids: Tensor | None = None, attention_mask: Tensor | None = None,
     generation_config: GenerationConfig | None = None, streamer: Any = None, *, tokenizer: Any = None,
-    inputs: Tensor | None = None, **options: Any,
+    inputs: Tensor | None = None, decoder_input_ids: Tensor | None = None, decoder_attention_mask: Tensor | None = None, **options: Any,
 ) -> Tensor | GenerateOutput:  # fmt: skip
     """Generate a continuation of each row of `input_ids` [B, S], or for encoder-decoders an answer to it.
 
     `attention_mask` [B, S] has 0 for padding, which may stand on either side; without it, padding is told by `pad_token_id` if
     that is no end token. `options` are fields of `GenerationConfig`; `tokenizer` is for `stop_strings`; `inputs` is an older name
-    of `input_ids`. Gives int64 [B * num_return_sequences, S + new]: the prompt's columns as they came (of an encoder-decoder
+    of `input_ids`. `decoder_input_ids` [B, S'], with a mask of their own, are what an encoder-decoder has written so far, with or without
+    its start token, which they are then given. Gives int64 [B * num_return_sequences, S + new]: the prompt's columns as they came (of an encoder-decoder
     the decoder's) and the new tokens, filled up with the pad token at the right; or a `GenerateOutput`. Raises ArgumentError
     for what is unknown or contradictory.
     """
@@ -55,6 +56,7 @@ def generate(
             generation_config,
             streamer,
             tokenizer,
+            (decoder_input_ids, decoder_attention_mask),
             options,
         )
     except BaseException:
@@ -65,15 +67,17 @@ def generate(
 
 def _generate(
     model: Any, ids: Any, attention_mask: Tensor | None, generation_config: GenerationConfig | None, streamer: Any, tokenizer: Any,
-    options: dict[str, Any],
+    written: tuple[Any, Tensor | None], options: dict[str, Any],
 ) -> Tensor | GenerateOutput:  # fmt: skip
     s = settle(getattr(model, "generation_config", None), model.config, generation_config, options)
     if ids is None and not model.is_encoder_decoder and s.bos_token_id is not None:
         ids = torch.tensor([[s.bos_token_id]])
     prompts, before, sources = _unpadded(ids, attention_mask, s), ids, None
     if model.is_encoder_decoder:
-        sources, prompts = prompts, _starts(s, len(ids))
-        before = torch.from_numpy(np.stack(prompts))
+        sources = prompts
+        prompts, before = _begun(s, len(ids), *written)
+    elif any(part is not None for part in written):
+        raise ArgumentError("decoder_input_ids are for encoder-decoders; this model writes on after its input_ids")
     stop, put = _stopper(s, tokenizer), None
     if streamer is not None:
         if not (hasattr(streamer, "put") and hasattr(streamer, "end")):
@@ -100,13 +104,14 @@ def _generate(
 def generate_rows(
     model: Any, prompts: Sequence[np.ndarray] | None = None, sources: Sequence[np.ndarray] | PackedBatch | None = None,
     settings: GenerationConfig | None = None, *, tokenizer: Any = None, max_tokens: int = 4096,
-    progress: Callable[[int], Any] | None = None, **options: Any,
+    progress: Callable[[int], Any] | None = None, first: int = 0, **options: Any,
 ) -> list[list[np.ndarray]]:  # fmt: skip
     """New tokens for any number of rows, in their order: num_return_sequences int64 arrays per row, the end token included.
 
     `prompts` are 1-D integer arrays; an encoder-decoder takes `sources`, and begins with its start token where there are no
     prompts. Rows of similar length are answered together, so many that inputs times beams stay under `max_tokens`; this does
-    not change what is drawn for a row. `progress` is called with the number of rows answered since its last call.
+    not change what is drawn for a row, which is told by the seed and its number, counted from `first`. `progress` is called with the
+    number of rows answered since its last call.
     """
     s = settle(getattr(model, "generation_config", None), model.config, settings, options)
     if isinstance(sources, PackedBatch):
@@ -120,7 +125,7 @@ def generate_rows(
     with _answering(model):
         for numbers in token_budget_batches(lengths, max_tokens):
             theirs = None if sources is None else [sources[i] for i in numbers]
-            found = _search(model, [prompts[i] for i in numbers], theirs, s, numbers, stop)
+            found = _search(model, [prompts[i] for i in numbers], theirs, s, first + numbers, stop)
             for number, texts in zip(numbers.tolist(), found.texts, strict=True):
                 out[number] = texts
             if progress is not None:
@@ -136,7 +141,8 @@ def _search(
     longest, size = (getattr(model.config, name, None) or 1 << 40 for name in ("longest", "vocab_size"))
     prompts, limit = _limits(prompts, s, longest, numbers)
     lengths = [len(p) for p in prompts]
-    for number, read in zip(numbers, sources or prompts, strict=True):
+    parts = (prompts,) if sources is None else (prompts, sources)
+    for number, read in ((number, row) for rows in parts for number, row in zip(numbers, rows, strict=True)):
         if not len(read):
             raise ArgumentError(f"row {number} has no tokens; there must be one or more to begin with")
         if not 0 <= int(np.min(read)) <= int(np.max(read)) < size:
@@ -186,25 +192,49 @@ def _limits(
     return list(prompts), limit
 
 
-def _unpadded(ids: Any, mask: Tensor | None, s: GenerationConfig) -> list[np.ndarray]:
-    """The rows of a padded tensor [B, S] without their padding."""
+def _unpadded(ids: Any, mask: Tensor | None, s: GenerationConfig, of: str = "") -> list[np.ndarray]:
+    """The rows of a padded tensor [B, S] without their padding; `of` begins its name."""
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point() or not len(ids):
         what = f"a tensor {list(ids.shape)} of {ids.dtype}" if isinstance(ids, Tensor) else f"a {type(ids).__name__}"
-        raise ArgumentError(f"input_ids is {what}; generate takes token ids [B, S] (return_tensors='pt')")
+        raise ArgumentError(f"{of}input_ids is {what}; generate takes token ids [B, S] (return_tensors='pt')")
     told = s.pad_token_id is not None and s.pad_token_id not in s.eos
     if mask is not None and not isinstance(mask, Tensor):
         raise ArgumentError(
-            f"attention_mask is a {type(mask).__name__}; give a tensor like input_ids (return_tensors='pt')"
+            f"{of}attention_mask is a {type(mask).__name__}; give a tensor like {of}input_ids (return_tensors='pt')"
         )
     seen: Any = ids != s.pad_token_id if told else torch.ones_like(ids, dtype=torch.bool)
     kept = seen if mask is None else mask != 0
     if kept.shape != ids.shape:
-        raise ArgumentError(f"attention_mask is {list(kept.shape)}, input_ids {list(ids.shape)}; give the same shape")
+        shapes = f"{of}attention_mask is {list(kept.shape)}, {of}input_ids {list(ids.shape)}"
+        raise ArgumentError(f"{shapes}; give the same shape")
     return [row[there].numpy() for row, there in zip(ids.cpu(), kept.cpu(), strict=True)]
 
 
+def _begun(
+    s: GenerationConfig, count: int, ids: Any, mask: Tensor | None
+) -> tuple[list[np.ndarray], Tensor]:  # fmt: skip
+    """What the decoder reads first, row by row, and as columns [B, S']: its start token, before what is written if that lacks it."""
+    if ids is None and mask is not None:
+        raise ArgumentError("decoder_attention_mask is the mask of decoder_input_ids; give these too")
+    if ids is None:
+        rows = _starts(s, count)
+        return rows, torch.from_numpy(np.stack(rows))
+    every = torch.ones_like(ids) if mask is None and isinstance(ids, Tensor) else mask
+    rows = _unpadded(ids, every, s, "decoder_")  # no token is taken for padding: with T5 and Marian that is the start
+    if len(rows) != count:
+        raise ArgumentError(f"decoder_input_ids has {len(rows)} rows, input_ids {count}; give one for each")
+    first = _start(s)
+    if first is None or any(len(row) and row[0] == first for row in rows):
+        return rows, ids
+    return [np.insert(row, 0, first) for row in rows], torch.nn.functional.pad(ids, (1, 0), value=first)
+
+
+def _start(s: GenerationConfig) -> int | None:
+    return s.decoder_start_token_id if s.decoder_start_token_id is not None else s.bos_token_id
+
+
 def _starts(s: GenerationConfig, count: int) -> list[np.ndarray]:
-    start = s.decoder_start_token_id if s.decoder_start_token_id is not None else s.bos_token_id
+    start = _start(s)
     if start is None:
         raise ArgumentError("decoder_start_token_id is not set, nor bos_token_id; pass the id the decoder starts with")
     return [np.array([start])] * count

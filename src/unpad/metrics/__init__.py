@@ -72,19 +72,12 @@ def combine(metrics: Sequence[str | Metric] | Mapping[str, str | Metric]) -> Com
 
     Figures of the same name are prefixed by the name of their metric.
     """
-    named = metrics.items() if isinstance(metrics, Mapping) else [(_name(m), m) for m in metrics]
+    pairs = ((m if isinstance(m, str) else m.name, m) for m in metrics)
+    named = metrics.items() if isinstance(metrics, Mapping) else pairs
     parts: dict[str, Metric] = {}
     for name, metric in named:
         if name in parts:
-            raise ArgumentError(
-                f"combine got {name!r} twice. Pass a dictionary with a name of your own for each, e.g. "
-                f"combine({{'first': {name!r}, 'second': {name!r}}})."
-            )
+            example = f"combine({{'first': {name!r}, 'second': {name!r}}})"
+            raise ArgumentError(f"combine got {name!r} twice. Pass a dictionary with a name for each, e.g. {example}.")
         parts[name] = load_metric(metric) if isinstance(metric, str) else metric
     return Combined(parts)
-
-
-def _name(metric: str | Metric) -> str:
-    if isinstance(metric, str):
-        return metric
-    return metric.label if isinstance(metric, Combined) else metric.name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,7 +57,7 @@ class Metric:
     the options of `compute`. Then name it in `unpad.metrics.METRICS`.
     """
 
-    name: ClassVar[str] = ""
+    name: str = ""
     configs: ClassVar[tuple[str, ...]] = ("default",)
     """Names that `load_metric(name, config_name)` accepts."""
     accumulator: ClassVar[type[Accumulator]] = Kept
@@ -116,15 +116,11 @@ class Metric:
         elif references is not None:
             raise DataError(f"metric {self.name!r} got references without predictions. Pass predictions= too.")
         elif values:
-            raise ArgumentError(
-                f"metric {self.name!r}: {listing(values)} belongs to examples that were already added. "
-                f"Pass it to add_batch together with them, or pass predictions= and references= here."
-            )
+            needed = "Pass it to add_batch with them, or pass predictions= and references= here"
+            raise ArgumentError(f"metric {self.name!r}: {listing(values)} belongs to examples added before. {needed}.")
         if not state.examples:
-            raise DataError(
-                f"metric {self.name!r} has nothing to judge: no predictions were added. "
-                f"Call add_batch(predictions=, references=) first, or pass both to compute."
-            )
+            needed = "Call add_batch(predictions=, references=) first, or pass both to compute"
+            raise DataError(f"metric {self.name!r} has nothing to judge: no predictions were added. {needed}.")
         figures = self.result(state, **options)
         self.reset()
         return figures
@@ -140,10 +136,9 @@ class Metric:
     def _check_names(self, given: Iterable[str], known: set[str], where: str) -> None:
         for name in given:
             if name not in known:
-                raise ArgumentError(
-                    f"{where} of metric {self.name!r} has no argument {name!r}{nearest(name, known)}; "
-                    f"besides predictions and references it takes: {listing(sorted(known)) or 'none'}."
-                )
+                has = f"besides predictions and references it takes: {listing(sorted(known)) or 'none'}"
+                wrong = f"{where} of metric {self.name!r} has no argument {name!r}{nearest(name, known)}"
+                raise ArgumentError(f"{wrong}; {has}.")
 
 
 class Combined(Metric):
@@ -154,16 +149,12 @@ class Combined(Metric):
     `reset` before going on.
     """
 
-    name = "combined"
-
     def __init__(self, parts: Mapping[str, Metric], rename: Mapping[str, str] | None = None, name: str = ""):
-        """`parts` by name; `rename` maps names of figures to other ones; `name` is used in messages."""
+        """`parts` by name; `rename` maps names of figures to other ones; `name` stands for all in messages and prefixes."""
         if not parts:
             raise ArgumentError("combine got no metrics. Pass at least one, e.g. combine(['accuracy', 'f1']).")
-        self.parts = dict(parts)
-        self.rename = dict(rename or {})
-        self.label = name or "+".join(self.parts)
-        self.config_name = None
+        self.parts, self.rename = dict(parts), dict(rename or {})
+        self.name, self.config_name = name or "+".join(parts), None
 
     def reset(self) -> None:
         for part in self.parts.values():
@@ -192,12 +183,9 @@ class Combined(Metric):
             for leaf, state in before:
                 leaf.state = state
             raise
-        keys = [key for figures in found.values() for key in figures]
-        return {
-            self.rename.get(key, key) if keys.count(key) == 1 else f"{name}_{key}": value
-            for name, figures in found.items()
-            for key, value in figures.items()
-        }
+        figures = [(name, key, value) for name, part in found.items() for key, value in part.items()]
+        keys = [key for _, key, _ in figures]
+        return {self.rename.get(k, k) if keys.count(k) == 1 else f"{name}_{k}": value for name, k, value in figures}
 
     def _leaves(self) -> list[Metric]:
         parts = self.parts.values()
@@ -222,8 +210,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
         raise DataError(f"{what} are missing. Pass predictions= and references=.")
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        # numpy has no bfloat16
-        return (values.double() if values.is_floating_point() else values).numpy()
+        return (values.double() if values.is_floating_point() else values).numpy()  # numpy has no bfloat16
     if isinstance(values, str | bytes | Mapping) or not (hasattr(values, "__iter__") or hasattr(values, "__array__")):
         kind = type(values).__name__
         raise DataError(f"{what} must be a list or an array with one entry per example, not one {kind}.")
@@ -237,12 +224,14 @@ def as_array(values: Any, what: str) -> np.ndarray:
         array = np.asarray(values)
     except ValueError:
         raise DataError(
-            f"{what} have rows of different lengths. Pass one value (or one row of equal length) per example."
+            f"{what} have rows of different lengths. Pass one value (or an equal row) per example."
         ) from None
     if array.dtype.kind not in "biufUS" and array.size:
-        first = next((i for i, v in enumerate(array.ravel()) if not isinstance(v, int | float | str)), 0)
+        at, odd = next(
+            (pair for pair in enumerate(array.flat) if not isinstance(pair[1], int | float | str)), (0, array.flat[0])
+        )
         raise DataError(
-            f"{what} hold {array.ravel()[first]!r} at position {first}, which is neither a number nor a text. Leave out such rows, or give them a value."
+            f"{what} hold {odd!r} at position {at}, no number or text. Leave out such rows, or give them a value."
         )
     return array
 
@@ -253,16 +242,20 @@ def as_weights(sample_weight: Any, examples: int) -> np.ndarray:
         return np.ones(examples)
     weights = as_array(sample_weight, "sample_weight").astype(np.float64)
     if weights.shape != (examples,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise DataError(
-            f"sample_weight of shape {list(weights.shape)} must hold a finite number of 0 or more for each of {examples} predictions."
-        )
+        needed = f"must hold a finite number of 0 or more for each of {examples} predictions"
+        raise DataError(f"sample_weight of shape {list(weights.shape)} {needed}.")
     return weights
 
 
-def figure_of(metric: Metric, predictions: Any, references: Any, options: Mapping[str, Any]) -> Any:
-    """The figure that `metric` is named after, for its form as a plain function."""
-    given = [] if predictions is None else predictions
-    return metric.compute(predictions=given, references=references, **options)[metric.name]
+def as_function(metric: type[Metric]) -> Callable[..., Any]:
+    """`metric` as a function of predictions, references and what `compute` takes; it gives the figure of that name."""
+
+    def figure(predictions: Any, references: Any, **options: Any) -> Any:
+        given = [] if predictions is None else predictions
+        return metric().compute(predictions=given, references=references, **options)[metric.name]
+
+    figure.__name__, figure.__doc__ = metric.name, metric.__doc__
+    return figure
 
 
 def check_lengths(predictions: int, references: int) -> None:

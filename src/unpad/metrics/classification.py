@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing
-from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths, figure_of
+from unpad.metrics._metric import Accumulator, Metric, as_array, as_function, as_weights, check_lengths
 from unpad.notices import say_once
 
-Average = Literal["binary", "micro", "macro", "weighted", "samples"] | None
-_AVERAGES = ("binary", "micro", "macro", "weighted", "samples", None)
+Average = Literal["binary", "micro", "macro", "weighted", "samples"]
 _FIGURES = ("precision", "recall", "f1")
+"""Rows of what `_figures` gives."""
 
 
 class Counts(Accumulator):
@@ -52,16 +52,12 @@ class Counts(Accumulator):
         if not len(predicted):
             return
         if predicted.shape != true.shape:
-            raise DataError(
-                f"predictions have shape {list(predicted.shape)} and references {list(true.shape)}. "
-                f"Both must be [examples], or both [examples, classes] of 0 and 1."
-            )
+            shapes = f"predictions have shape {list(predicted.shape)} and references {list(true.shape)}"
+            raise DataError(f"{shapes}. Both must be [examples], or both [examples, classes] of 0 and 1.")
         weights = as_weights(sample_weight, len(true))
         self._check_kind(predicted, true)
         self.multilabel = predicted.ndim == 2
-        right = (
-            self._add_rows(predicted, true, weights) if self.multilabel else self._add_labels(predicted, true, weights)
-        )
+        right = (self._add_rows if self.multilabel else self._add_labels)(predicted, true, weights)
         self.right += float(weights[right].sum())
         self.total += float(weights.sum())
         self.examples += len(true)
@@ -69,20 +65,17 @@ class Counts(Accumulator):
     def _check_kind(self, predicted: np.ndarray, true: np.ndarray) -> None:
         multilabel = predicted.ndim == 2
         if self.multilabel not in (None, multilabel):
-            raise DataError(
-                "one batch holds class labels [examples] and another multi-label rows [examples, classes]. Add only one kind between two calls of compute."
-            )
+            both = "one batch holds class labels [examples] and another multi-label rows [examples, classes]"
+            raise DataError(f"{both}. Add only one kind between two calls of compute.")
         for values, what in ((predicted, "predictions"), (true, "references")):
-            if multilabel and not np.isin(values, (0, 1)).all():
-                odd = values[~np.isin(values, (0, 1))][0]
+            if multilabel and len(odd := values[~np.isin(values, (0, 1))]):
                 raise DataError(
-                    f"{what} have two dimensions, so they must hold 0 and 1 (multi-label), but hold {odd}. "
+                    f"{what} have two dimensions, so they must hold 0 and 1 (multi-label), but hold {odd[0]}. "
                     f"For one class number per token, leave out padding and pass one flat list."
                 )
         if multilabel and self.multilabel and predicted.shape[1] != len(self.classes):
-            raise DataError(
-                f"multi-label rows have {predicted.shape[1]} columns but earlier ones had {len(self.classes)}. Every row needs one column per class."
-            )
+            counts = f"{predicted.shape[1]} columns but earlier ones had {len(self.classes)}"
+            raise DataError(f"multi-label rows have {counts}. Every row needs one column per class.")
         known = [self.classes] if self.multilabel is False else []
         if len({values.dtype.kind == "U" for values in (predicted, true, *known)}) == 2:
             raise DataError(
@@ -91,17 +84,14 @@ class Counts(Accumulator):
             )
 
     def _add_labels(self, predicted: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        old = [self.classes] if len(self.classes) else []
-        classes = np.unique(np.concatenate([*old, predicted, true]))
+        known = self.classes if len(self.classes) else true[:0]
+        classes = np.unique(np.concatenate([known, predicted, true]))
         counts = np.zeros((3, len(classes)))
-        if old:
-            counts[:, np.searchsorted(classes, self.classes)] = self.counts
+        counts[:, np.searchsorted(classes, known)] = self.counts
         predicted, true = np.searchsorted(classes, predicted), np.searchsorted(classes, true)
         right = predicted == true
-        for row, (labels, weight) in zip(
-            counts, ((true[right], weights[right]), (predicted, weights), (true, weights)), strict=True
-        ):
-            row += np.bincount(labels, weight, len(classes))
+        for row, (labels, weight) in enumerate(((true[right], weights[right]), (predicted, weights), (true, weights))):
+            counts[row] += np.bincount(labels, weight, len(classes))
         self.classes, self.counts = classes, counts
         return right
 
@@ -139,16 +129,56 @@ class Precision(Metric):
     accumulator = Counts
 
     def result(
-        self,
-        state: Counts,
-        *,
-        average: Average = "binary",
-        pos_label: int | str = 1,
-        labels: Sequence[int | str] | None = None,
-        zero_division: float | str = "warn",
-    ) -> dict[str, Any]:
-        """`{name: value}`; see `averaged` for the options."""
-        return {self.name: averaged(state, self.name, average, pos_label, labels, zero_division)}
+        self, state: Counts, *, average: Average | None = "binary", pos_label: int | str = 1,
+        labels: Sequence[int | str] | None = None, zero_division: float | str = "warn",
+    ) -> dict[str, Any]:  # fmt: skip
+        """`{name: value}`, over classes as `average` says.
+
+        Arguments:
+            average: `"binary"` is the value of class `pos_label` alone; `"micro"` counts all classes together; `"macro"`
+                is the mean over classes; `"weighted"` that mean weighted by true counts; `"samples"` (multi-label) the
+                mean over examples; None gives a list with one value per class, sorted by label or in the order of `labels`.
+            labels: the classes to take into account, seen or not; by default all that were seen.
+            zero_division: value where nothing was predicted or nothing was true: 0 (said once, also under `"warn"`), 1,
+                or NaN, which averages leave out.
+
+        Raises:
+            ArgumentError: an option is unknown or does not fit the labels; the message says what to pass.
+        """
+        if zero_division not in ("warn", 0, 1) and not (isinstance(zero_division, float) and math.isnan(zero_division)):
+            allowed = "0, 1, float('nan') or 'warn' (0, said once)"
+            raise ArgumentError(f"zero_division={zero_division!r} is not allowed; pass {allowed}.")
+        if average not in (averages := (*get_args(Average), None)):
+            raise ArgumentError(f"average={average!r} is unknown; pass one of {listing(map(repr, averages))}.")
+        row, fill = _FIGURES.index(self.name), 0.0 if zero_division == "warn" else float(zero_division)
+        if average == "samples":
+            _check_samples(state, labels)
+            empty = state.row_undefined[row]
+            if empty and zero_division == "warn":
+                self._say_undefined()
+            of = state.total - (empty if math.isnan(fill) else 0.0)
+            total = state.row_sum[row] + (0.0 if math.isnan(fill) else fill * empty)
+            return {self.name: float(total / of) if of > 0 else math.nan}
+        chosen = _select(state, [_positive(state, self.name, pos_label)] if average == "binary" else labels)
+        values = _figures(chosen.sum(1, keepdims=True) if average == "micro" else chosen)[row]
+        undefined = np.isnan(values)
+        if undefined.any() and zero_division == "warn":
+            self._say_undefined()
+        values = np.where(undefined, fill, values)
+        if average is None:
+            return {self.name: values.tolist()}
+        known = ~np.isnan(values)
+        if not known.any():
+            return {self.name: math.nan}
+        true = chosen[2, known] if average == "weighted" else np.zeros(1)
+        return {self.name: float(np.average(values[known], weights=true if true.sum() > 0 else None))}
+
+    def _say_undefined(self) -> None:
+        say_once(
+            f"{self.name} divides by zero for a class (or example) that nothing was predicted as or that never occurs; "
+            f"it counts as 0 there. Pass zero_division=0, 1 or nan to choose.",
+            key=f"zero_division {self.name}",
+        )
 
 
 class Recall(Precision):
@@ -178,88 +208,15 @@ class MatthewsCorrelation(Metric):
         if not state.multilabel:
             return {self.name: _matthews(state.counts, state.total)}
         if average not in ("macro", None):
-            raise ArgumentError(
-                f"metric {self.name!r} cannot average by {average!r}; pass average='macro' or average=None."
-            )
+            raise ArgumentError(f"metric {self.name!r} cannot average by {average!r}; pass average='macro' or None.")
         n = state.total
         columns = [_matthews(np.array([[n - p - t + h, h], [n - p, p], [n - t, t]]), n) for h, p, t in state.counts.T]
         return {self.name: float(np.mean(columns)) if average else columns}
 
 
-def averaged(
-    counts: Counts,
-    figure: str,
-    average: Average = "binary",
-    pos_label: int | str = 1,
-    labels: Sequence[int | str] | None = None,
-    zero_division: float | str = "warn",
-) -> float | list[float]:
-    """Precision, recall or F1 (`figure`) of `counts`, over classes as `average` says.
-
-    Arguments:
-        average: `"binary"` is the value of class `pos_label` alone; `"micro"` counts all classes together; `"macro"`
-            is the mean over classes; `"weighted"` that mean weighted by true counts; `"samples"` (multi-label) the
-            mean over examples; None gives a list with one value per class, sorted by label or in the order of `labels`.
-        labels: the classes to take into account, seen or not; by default all that were seen.
-        zero_division: value where nothing was predicted or nothing was true: 0 (said once, also under `"warn"`), 1,
-            or NaN, which averages leave out.
-
-    Raises:
-        ArgumentError: an option is unknown or does not fit the labels; the message says what to pass.
-    """
-    if zero_division not in ("warn", 0, 1) and not (isinstance(zero_division, float) and math.isnan(zero_division)):
-        raise ArgumentError(
-            f"zero_division={zero_division!r} is not allowed; pass 0, 1, float('nan') or 'warn' (0, said once)."
-        )
-    if average not in _AVERAGES:
-        raise ArgumentError(f"average={average!r} is unknown; pass one of {listing(map(repr, _AVERAGES))}.")
-    row, fill = _FIGURES.index(figure), 0.0 if zero_division == "warn" else float(zero_division)
-    if average == "samples":
-        _check_samples(counts, labels)
-        empty = counts.row_undefined[row]
-        if empty and zero_division == "warn":
-            _say_undefined(figure)
-        of = counts.total - (empty if math.isnan(fill) else 0.0)
-        total = counts.row_sum[row] + (0.0 if math.isnan(fill) else fill * empty)
-        return float(total / of) if of > 0 else math.nan
-    chosen = _select(counts, [_positive(counts, figure, pos_label)] if average == "binary" else labels)
-    values = _figures(chosen.sum(1, keepdims=True) if average == "micro" else chosen)[row]
-    undefined = np.isnan(values)
-    if undefined.any() and zero_division == "warn":
-        _say_undefined(figure)
-    values = np.where(undefined, fill, values)
-    if average is None:
-        return [float(v) for v in values]
-    known = ~np.isnan(values)
-    if not known.any():
-        return math.nan
-    true = chosen[2, known] if average == "weighted" else np.zeros(1)
-    return float(np.average(values[known], weights=true if true.sum() > 0 else None))
-
-
-def accuracy(predictions: Any, references: Any, **options: Any) -> float:
-    """Accuracy of labels `[B]` or multi-label rows `[B, C]`; options as in `Accuracy.result`, and `sample_weight`."""
-    return figure_of(Accuracy(), predictions, references, options)
-
-
-def precision(predictions: Any, references: Any, **options: Any) -> Any:
-    """Precision; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
-    return figure_of(Precision(), predictions, references, options)
-
-
-def recall(predictions: Any, references: Any, **options: Any) -> Any:
-    """Recall; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
-    return figure_of(Recall(), predictions, references, options)
-
-
-def f1(predictions: Any, references: Any, **options: Any) -> Any:
-    """F1; options as in `averaged`, and `sample_weight`. A float, or a list with `average=None`."""
-    return figure_of(F1(), predictions, references, options)
-
-
-def matthews_correlation(predictions: Any, references: Any, **options: Any) -> Any:
-    """Matthews' correlation; options as in `MatthewsCorrelation.result`, and `sample_weight`."""
-    return figure_of(MatthewsCorrelation(), predictions, references, options)
+accuracy, precision, recall, f1, matthews_correlation = map(
+    as_function, (Accuracy, Precision, Recall, F1, MatthewsCorrelation)
+)
 
 
 def _as_labels(values: Any, what: str) -> np.ndarray:
@@ -267,15 +224,12 @@ def _as_labels(values: Any, what: str) -> np.ndarray:
     if not array.size and array.ndim <= 1:
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind == "f":
-        raise DataError(
-            f"{what} are floats (shape {list(array.shape)}, first value {array.ravel()[0]:.6g}) where class labels are needed. "
-            f"Take .argmax(-1) of logits, .astype(int) of class numbers; for real targets use 'mse' or 'pearsonr'."
-        )
+        found = f"{what} are floats (shape {list(array.shape)}, first value {array.ravel()[0]:.6g})"
+        instead = "Take .argmax(-1) of logits, .astype(int) of class numbers; for real targets use 'mse' or 'pearsonr'"
+        raise DataError(f"{found} where class labels are needed. {instead}.")
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.dtype.kind in "US"):
-        raise DataError(
-            f"{what} have shape {list(array.shape)} where class labels [examples], or multi-label rows "
-            f"[examples, classes] of 0 and 1, are needed. Pass one flat list of labels."
-        )
+        needed = "class labels [examples], or multi-label rows [examples, classes] of 0 and 1, are needed"
+        raise DataError(f"{what} have shape {list(array.shape)} where {needed}. Pass one flat list of labels.")
     return array.astype(np.str_ if array.dtype.kind in "US" else np.int64)
 
 
@@ -288,13 +242,11 @@ def _figures(counts: np.ndarray) -> np.ndarray:
 
 def _check_samples(counts: Counts, labels: Any) -> None:
     if not counts.multilabel:
-        raise ArgumentError(
-            "average='samples' needs multi-label rows [examples, classes] of 0 and 1; for one label per example pass average='micro', 'macro' or 'weighted'."
-        )
+        instead = "for one label per example pass average='micro', 'macro' or 'weighted'"
+        raise ArgumentError(f"average='samples' needs multi-label rows [examples, classes] of 0 and 1; {instead}.")
     if labels is not None:
-        raise ArgumentError(
-            "average='samples' cannot be limited by labels=, because examples are not kept. Pass only the wanted columns, or average='macro'."
-        )
+        instead = "Pass only the wanted columns, or average='macro'"
+        raise ArgumentError(f"average='samples' cannot go with labels=, because examples are not kept. {instead}.")
 
 
 def _positive(counts: Counts, figure: str, pos_label: int | str) -> int | str:
@@ -302,15 +254,12 @@ def _positive(counts: Counts, figure: str, pos_label: int | str) -> int | str:
     if counts.multilabel:
         raise ArgumentError(f"{figure} of multi-label rows cannot use average='binary'. {instead}, or 'samples'.")
     if len(counts.classes) > 2:
-        raise ArgumentError(
-            f"{figure} got {len(counts.classes)} classes ({listing(counts.classes, 6)}) but average='binary' (the default) is for two. {instead}."
-        )
-    texts = counts.classes.dtype.kind == "U"
-    if (texts or len(counts.classes) == 2) and pos_label not in counts.classes.tolist():
-        raise ArgumentError(
-            f"pos_label={pos_label!r} is not among the labels ({listing(map(repr, counts.classes.tolist()))}). "
-            f"Pass the label that counts as positive, or average='macro'."
-        )
+        got = f"{figure} got {len(counts.classes)} classes ({listing(counts.classes, 6)})"
+        raise ArgumentError(f"{got} but average='binary' (the default) is for two. {instead}.")
+    known = counts.classes.tolist()
+    if (counts.classes.dtype.kind == "U" or len(known) == 2) and pos_label not in known:
+        wrong = f"pos_label={pos_label!r} is not among the labels ({listing(map(repr, known))})"
+        raise ArgumentError(f"{wrong}. Pass the label that counts as positive, or average='macro'.")
     return pos_label
 
 
@@ -324,12 +273,11 @@ def _select(counts: Counts, labels: Sequence[int | str] | None) -> np.ndarray:
     place = {label: i for i, label in enumerate(counts.classes.tolist())}
     if counts.multilabel and not set(wanted) <= set(place):
         raise ArgumentError(
-            f"labels={wanted} are not all columns of the rows (0..{len(place) - 1}). Pass column numbers."
+            f"labels={wanted} are not all columns of the rows (0..{len(place) - 1}). Pass their numbers."
         )
     if not set(wanted) & set(place) and {type(w) for w in wanted} != {type(p) for p in place}:
-        raise ArgumentError(
-            f"labels={wanted} are of another kind than the labels of the data ({listing(map(repr, place), 6)}). Pass them as the data spells them."
-        )
+        data = f"the labels of the data ({listing(map(repr, place), 6)})"
+        raise ArgumentError(f"labels={wanted} are of another kind than {data}. Pass them as the data spells them.")
     return np.pad(counts.counts, ((0, 0), (0, 1)))[:, [place.get(label, -1) for label in wanted]]
 
 
@@ -341,11 +289,3 @@ def _matthews(counts: np.ndarray, total: float) -> float:
     between = hit.sum() * total - true @ predicted
     spread = math.sqrt(max(0.0, (total**2 - predicted @ predicted) * (total**2 - true @ true)))
     return float(between / spread) if spread else 0.0
-
-
-def _say_undefined(figure: str) -> None:
-    say_once(
-        f"{figure} divides by zero for a class (or example) that nothing was predicted as or that never occurs; "
-        f"it counts as 0 there. Pass zero_division=0, 1 or nan to choose.",
-        key=f"zero_division {figure}",
-    )

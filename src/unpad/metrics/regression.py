@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unpad.errors import ArgumentError, DataError
-from unpad.metrics._metric import Accumulator, Metric, as_array, as_weights, check_lengths, figure_of
+from unpad.metrics._metric import Accumulator, Metric, as_array, as_function, as_weights, check_lengths
 from unpad.notices import say_once
 
 
@@ -30,9 +30,8 @@ class SquaredErrors(Accumulator):
             return
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         if len(self.squared) not in (0, x.shape[1]):
-            raise DataError(
-                f"predictions have {x.shape[1]} outputs per example but earlier ones had {len(self.squared)}. Every batch needs the same number."
-            )
+            counts = f"{x.shape[1]} outputs per example but earlier ones had {len(self.squared)}"
+            raise DataError(f"predictions have {counts}. Every batch needs the same number.")
         weights = as_weights(sample_weight, len(x))
         self.squared = (self.squared if len(self.squared) else 0.0) + weights @ (x - y) ** 2
         self.total += float(weights.sum())
@@ -47,12 +46,10 @@ class Moments(Accumulator):
     """
 
     def __init__(self) -> None:
-        self.examples: int = 0
         self.mean = np.zeros(2)
-        self.squares = np.zeros(2)
-        self.product = 0.0
-        self.low = np.full(2, np.inf)
-        self.high = np.full(2, -np.inf)
+        self.spread = np.zeros((2, 2))
+        """Sums of squared deviations from the means, and of their products."""
+        self.low, self.high = np.full(2, np.inf), np.full(2, -np.inf)
 
     def add(self, predictions: Any, references: Any) -> None:
         """Take one batch of `[B]` (or `[B, 1]`) numbers."""
@@ -60,13 +57,10 @@ class Moments(Accumulator):
         new = pair.shape[1]
         if not new:
             return
-        mean = pair.mean(1)
-        x, y = pair - mean[:, None]
         total = self.examples + new
-        apart = mean - self.mean
-        share = self.examples * new / total
-        self.squares = self.squares + np.array([x @ x, y @ y]) + apart**2 * share
-        self.product += float(x @ y + apart[0] * apart[1] * share)
+        mean = pair.mean(1)
+        deviations, apart = pair - mean[:, None], mean - self.mean
+        self.spread = self.spread + deviations @ deviations.T + np.outer(apart, apart) * (self.examples * new / total)
         self.mean = self.mean + apart * (new / total)
         self.low, self.high = np.minimum(self.low, pair.min(1)), np.maximum(self.high, pair.max(1))
         self.examples = total
@@ -79,7 +73,7 @@ class Moments(Accumulator):
             why = "there is one example only" if self.examples == 1 else equal
             say_once(f"correlation is not defined (nan): {why}.", key="correlation of a constant")
             return math.nan
-        r = self.product / math.sqrt(self.squares[0]) / math.sqrt(self.squares[1])
+        r = self.spread[0, 1] / math.sqrt(self.spread[0, 0]) / math.sqrt(self.spread[1, 1])
         return float(min(1.0, max(-1.0, r)))
 
 
@@ -113,16 +107,12 @@ class MeanSquaredError(Metric):
         """
         values = state.squared / state.total if state.total else np.full(len(state.squared), np.nan)
         values = values if squared else np.sqrt(values)
-        weights = multioutput
-        if isinstance(weights, str) and weights == "raw_values":
-            return {"mse": [float(v) for v in values]}
-        if isinstance(weights, str) and weights == "uniform_average":
-            weights = np.ones(len(values)).tolist()
-        if isinstance(weights, str) or len(weights) != len(values):
-            raise ArgumentError(
-                f"multioutput={multioutput!r} is not allowed; pass 'uniform_average', 'raw_values' or a list of {len(values)} weights (one per output)."
-            )
-        return {"mse": float(np.average(values, weights=np.asarray(weights, dtype=np.float64)))}
+        if isinstance(multioutput, str) and multioutput in ("raw_values", "uniform_average"):
+            return {"mse": values.tolist() if multioutput == "raw_values" else float(values.mean())}
+        if isinstance(multioutput, str) or len(multioutput) != len(values):
+            allowed = f"'uniform_average', 'raw_values' or a list of {len(values)} weights (one per output)"
+            raise ArgumentError(f"multioutput={multioutput!r} is not allowed; pass {allowed}.")
+        return {"mse": float(np.average(values, weights=np.asarray(multioutput, dtype=np.float64)))}
 
 
 class Pearson(Metric):
@@ -153,19 +143,7 @@ class Spearman(Metric):
         return {"spearmanr": moments.correlation()}
 
 
-def mse(predictions: Any, references: Any, **options: Any) -> Any:
-    """Mean squared error of `[B]` or `[B, K]` numbers; options as in `MeanSquaredError.result`, and `sample_weight`."""
-    return figure_of(MeanSquaredError(), predictions, references, options)
-
-
-def pearsonr(predictions: Any, references: Any) -> float:
-    """Pearson's correlation of `[B]` numbers, in -1..1, or NaN when one side is constant."""
-    return figure_of(Pearson(), predictions, references, {})
-
-
-def spearmanr(predictions: Any, references: Any) -> float:
-    """Spearman's rank correlation of `[B]` numbers, in -1..1, or NaN when one side is constant."""
-    return figure_of(Spearman(), predictions, references, {})
+mse, pearsonr, spearmanr = map(as_function, (MeanSquaredError, Pearson, Spearman))
 
 
 def _as_numbers(predictions: Any, references: Any, flat: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -184,17 +162,14 @@ def _as_numbers(predictions: Any, references: Any, flat: bool = False) -> tuple[
             raise DataError(f"{what} have shape {list(array.shape)} where {allowed} is needed. Pass numbers only.")
         odd = np.argwhere(~np.isfinite(array))
         if len(odd):
-            at = tuple(int(i) for i in odd[0])
-            raise DataError(
-                f"{what} hold {array[at]} at position {at[0]} of the batch ({len(odd)} values are not finite). "
-                f"Find out why the model or the data gives it; such a mean would say nothing."
-            )
+            at = tuple(odd[0])
+            found = f"{what} hold {array[at]} at position {at[0]} of the batch ({len(odd)} values are not finite)"
+            raise DataError(f"{found}. Find out why the model or the data gives it; such a mean would say nothing.")
         both.append(array)
     x, y = both
     check_lengths(len(x), len(y))
     if len(x) and x.shape != y.shape:
-        shapes = f"predictions have shape {list(x.shape)} and references {list(y.shape)}"
-        raise DataError(f"{shapes}. They must be equal.")
+        raise DataError(f"predictions have shape {list(x.shape)} and references {list(y.shape)}. They must be equal.")
     return x, y
 
 

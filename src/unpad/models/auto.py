@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from unpad.checkpoint.load import has_own_table, load_weights, read_config
-from unpad.config import ModelConfig
+from unpad.config import TOKENS, ModelConfig
 from unpad.core.heads import HEADS
 from unpad.core.transformer import initialise
 from unpad.errors import ArgumentError, listing, nearest
 from unpad.families import FAMILIES, Family, family
 from unpad.generate.settings import FILE as GENERATION
-from unpad.generate.settings import GenerationConfig
+from unpad.generate.settings import GenerationConfig, listed
 from unpad.hub import resolve
 from unpad.models.model import Model
-from unpad.notices import say
+from unpad.notices import say, say_once
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+_READ = ("pad_token_id", "decoder_start_token_id")
+"""Tokens that the decoder of an encoder-decoder reads in any training."""
 _IGNORED = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "device_map", "attn_implementation")
 
 
@@ -42,6 +45,7 @@ class ModelClass:
     def from_config(self, config: ModelConfig) -> Model:
         """A model with new random weights drawn from PyTorch's generator."""
         kind = self._family(_checked(config).model_type, "the configuration")
+        check_tokens(config, _READ if config.is_encoder_decoder else ())
         model = Model(config, kind, self.head)
         model.reset_parameters()
         return model.eval()
@@ -88,6 +92,7 @@ class ModelClass:
             if key not in known and key not in fields:
                 raise ArgumentError(f"from_pretrained takes no argument {key!r}{nearest(key, known)}")
         named = named.replace(**options)
+        check_tokens(named, {*options, *(_READ if named.is_encoder_decoder else ())})
         if named.tied and HEADS[self.head].vocabulary and has_own_table(folder, kind):
             named = named.replace(tied=False)
         with torch.device("meta"):
@@ -149,6 +154,30 @@ def _dtype(given: Any) -> torch.dtype | None:
     return found
 
 
+def family_config(kind: Family, values: Mapping[str, Any]) -> ModelConfig:
+    """The family's configuration with these values; those that nothing reads are kept, and said."""
+    idle = {key: values[key] for key in _idle(kind) if key in values}
+    made = kind.config(**{key: value for key, value in values.items() if key not in idle})
+    for key, value in idle.items():
+        say_once(f"{key}={value!r} has no effect; n_positions={made.max_positions} is what bounds a text")
+    return dataclasses.replace(made, extra={**made.extra, **idle}) if idle else made
+
+
+def _idle(kind: Family) -> tuple[str, ...]:
+    """Keys that old configurations of the family have and nothing reads."""
+    return ("n_ctx",) if "n_positions" in kind.fields else ()
+
+
+def check_tokens(config: ModelConfig, names: Container[str]) -> None:
+    """ArgumentError for one of the `TOKENS` among `names` that the vocabulary does not have."""
+    for name in TOKENS:
+        outside = [i for i in listed(getattr(config, name)) if i is not None and not 0 <= i < config.vocab_size]
+        if outside and name in names:
+            raise ArgumentError(
+                f"{name}={outside[0]} is no token of the vocabulary, which has 0..{config.vocab_size - 1}; give one of them"
+            )
+
+
 class ConfigClass:
     """Makes configurations: of the family that a checkpoint names (`AutoConfig`) or of a given one (`BertConfig`)."""
 
@@ -161,20 +190,25 @@ class ConfigClass:
             raise ArgumentError(
                 "AutoConfig is made with AutoConfig.from_pretrained(...) or AutoConfig.for_model('bert', ...)"
             )
-        return family(self.model_type).config(**values)
+        return self.for_model(self.model_type, **values)
 
     def for_model(self, model_type: str, **values: Any) -> ModelConfig:
         """The configuration of a family by its model_type."""
-        return family(model_type, "AutoConfig.for_model").config(**values)
+        made = family_config(family(model_type, "AutoConfig.for_model"), values)
+        check_tokens(made, values)
+        return made
 
     def from_pretrained(self, name: str | Path, **options: Any) -> ModelConfig:
         """Read `config.json` from a folder or a Hub id; other keyword arguments change the values, also those that only the file knows."""
         hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
         config, kind = read_config(resolve(name, **hub))
-        kept = {key: options.pop(key) for key in list(options) if key in config.extra and key not in kind.only}
+        known = {*config.extra, *_idle(kind)} - kind.only.keys()
+        kept = {key: options.pop(key) for key in list(options) if key in known}
         if kept:
             say(f"kept in the configuration, but no part of the network: {listing(kept)}")
-        return dataclasses.replace(config.replace(**options), extra={**config.extra, **kept})
+        made = config.replace(**options)
+        check_tokens(made, options)
+        return dataclasses.replace(made, extra={**config.extra, **kept})
 
     def __instancecheck__(self, value: Any) -> bool:
         return isinstance(value, ModelConfig) and self.model_type in (None, value.model_type)

@@ -6,6 +6,7 @@ drops the padding at the door and restores the caller's shape and order on the w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from unpad.batch import IGNORED_LABEL, PackedBatch, from_padded
+from unpad.checkpoint.files import atomic_write
 from unpad.checkpoint.load import LoadReport, load_weights
 from unpad.checkpoint.save import save_weights
 from unpad.config import ModelConfig
+from unpad.core.cache import Memory
 from unpad.core.heads import HEADS, Head
 from unpad.core.layers import RowEmbedding
 from unpad.core.losses import PROBLEM_TYPES, mean, problem_type, sequence_loss, span_loss, token_loss
@@ -27,7 +30,7 @@ from unpad.data.tokens import SPAN_FIELDS
 from unpad.errors import ArgumentError, DataError, nearest
 from unpad.families import Family
 from unpad.generate.loop import generate
-from unpad.generate.settings import GenerationConfig
+from unpad.generate.settings import FILE, GenerationConfig
 from unpad.models.outputs import ModelOutput
 from unpad.models.session import CachedSession, PlainSession
 
@@ -47,7 +50,8 @@ class Model(nn.Module):
         self.head = Head(kind.heads[head].spec, config)
         self.labels_of = HEADS[head].labels
         self.vocabulary, self.next = HEADS[head].vocabulary, HEADS[head].next
-        self.transformer.embeddings.tokens.whole = self.vocabulary and config.tied
+        for table in self.row_embeddings():
+            table.whole = self.vocabulary and config.tied
         self.label_smoothing = 0.0
         """Share of each label that training spreads over the vocabulary (Szegedy et al., 2016)."""
         self.generation_config: GenerationConfig | None = None
@@ -93,7 +97,8 @@ class Model(nn.Module):
         """Names of what `forward` reads in a batch."""
         spans = SPAN_FIELDS if self.labels_of == "span" else ()
         decoder = _DECODER if self.translates else ()
-        return ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", *decoder, *spans]
+        mems = ("mems",) if self.config.memory_length else ()
+        return ["input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", *decoder, *spans, *mems]
 
     @property
     def translates(self) -> bool:
@@ -125,7 +130,9 @@ class Model(nn.Module):
         `logits` [B, C], [B, S, C], [B, choices] or `start_logits` and `end_logits` [B, S]. For a packed batch tokens stay packed,
         [T, C], and a vocabulary head answers only where `asked` asks, [M, V], with labels by
         the loss alone. The base model gives
-        `last_hidden_state` [B, S, D] ([T, D]) and `pooler_output` [B, D] where the family has one. Raises ArgumentError for
+        `last_hidden_state` [B, S, D] ([T, D]) and `pooler_output` [B, D] where the family has one. A model with segment recurrence
+        gives `mems`, one tensor [M, B, D] for each layer, to be passed with the next segment of the same rows (for a packed batch
+        where it was given `mems`, [] at first). Raises ArgumentError for
         unknown arguments and shapes that do not fit, DataError for ids that no table holds and inputs longer than the model.
         """
         if self.labels_of == "span" and not more.keys().isdisjoint(SPAN_FIELDS):
@@ -134,18 +141,34 @@ class Model(nn.Module):
                 labels = torch.stack([end.view(-1) for end in ends], dim=1)
         written = [more.pop(name, None) if self.translates else None for name in _DECODER]
         more.pop("use_cache", None)
+        mems = more.pop("mems", None) if self.config.memory_length else None
         if more:
             name, known = next(iter(more)), [*self.inputs, "return_dict"]
             raise ArgumentError(
                 f"{self.class_name} takes no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
             )
-        if isinstance(input_ids, PackedBatch):
-            answer = self._answer(input_ids)
-        else:
-            answer = self._answer(
-                *self._packed(input_ids, attention_mask, token_type_ids, position_ids, labels, *written)
+        batch, grid, source_grid, memory = input_ids, None, None, None
+        if not isinstance(batch, PackedBatch):
+            batch, grid, source_grid = self._packed(
+                input_ids, attention_mask, token_type_ids, position_ids, labels, *written
             )
+        if mems is not None or (grid is not None and self.config.memory_length):
+            memory = self._memory(mems or (), len(batch))
+        answer = self._answer(batch, grid, source_grid, memory)
+        if memory is not None:
+            answer["mems"] = memory.after
         return answer if return_dict else answer.to_tuple()
+
+    def _memory(self, mems: Sequence[Tensor], rows: int) -> Memory:
+        """What a segment of so many rows has before it; ArgumentError where `mems` are none of this model for them."""
+        length, layers = self.config.memory_length or 0, self.config.layers
+        shape = [length, rows, self.config.width]
+        if len(mems) and [list(getattr(m, "shape", ())) for m in mems] != [shape] * layers:
+            found = f"{len(mems)} of them, the first {_what(mems[0])}"
+            raise ArgumentError(
+                f"mems must be {layers} tensors {shape}, as the model gave them for the segment before, or [] for the first; not {found}"
+            )
+        return Memory(length, mems if len(mems) else None)
 
     def _packed(
         self, ids: Any, mask: Any, types: Any, positions: Any, labels: Any, written: Any, written_mask: Any
@@ -199,7 +222,13 @@ class Model(nn.Module):
         if size > 1:
             _check("labels", labels[labels != IGNORED_LABEL], size, advice)
 
-    def _answer(self, batch: PackedBatch, grid: _Grid | None = None, source_grid: _Grid | None = None) -> ModelOutput:
+    def _answer(
+        self,
+        batch: PackedBatch,
+        grid: _Grid | None = None,
+        source_grid: _Grid | None = None,
+        memory: Memory | None = None,
+    ) -> ModelOutput:
         """Answers per token stay packed, or return to the caller's [B, S] where there is a `grid`."""
         parts = (batch, batch.target)
         longest = max((part.lengths[0] for part in parts if part is not None and part.lengths), default=0)
@@ -219,7 +248,7 @@ class Model(nn.Module):
         elif self.is_encoder_decoder:
             hidden_TD, memory_TD = self.transformer(source, batch, read)
         else:
-            hidden_TD = self.transformer(batch, read)
+            hidden_TD = self.transformer(batch, read, cache=memory)
         if self.vocabulary and grid is None and labels is not None:
             losses = self._words_loss(hidden_TD, batch, labels)
             return ModelOutput(loss=mean(*losses), loss_sum=losses[0], loss_count=losses[1])
@@ -333,22 +362,33 @@ class Model(nn.Module):
     ) -> CachedSession | PlainSession:
         """A generation that starts with `prompts`, token ids of any lengths (of an encoder-decoder what its decoder reads first, and
         `sources` what its encoder reads, row by row)."""
-        return (CachedSession if use_cache else PlainSession)(self, prompts, sources)
+        segments = self.config.memory_length
+        return (CachedSession if segments or (use_cache and segments is None) else PlainSession)(self, prompts, sources)
 
     def load_weights(self, folder: str | Path) -> LoadReport:
         """Read the weights of a folder that `save_pretrained` wrote into this model. Raises CheckpointError when they do not fit."""
         return load_weights(self, Path(folder), self.family, self.head_name)
 
+    def with_weights(self, folder: str | Path) -> dict[str, Tensor]:
+        """The weights of a folder by our names, whatever this model holds. Raises CheckpointError when they do not fit."""
+        other = Model(self.config, self.family, self.head_name)
+        other.load_weights(folder)
+        return dict(other.state_dict())
+
     def save_pretrained(
-        self, folder: str | Path, *, max_shard_size: int | str = "50GB", save_function: Any = None, **_: Any
-    ) -> None:
+        self, folder: str | Path, *, max_shard_size: int | str = "50GB", is_main_process: bool = True, save_function: Any = None,
+        state_dict: dict[str, Tensor] | None = None, **_: Any,
+    ) -> None:  # fmt: skip
         """Write `config.json` and safetensors weights that this library and `transformers` both load.
 
-        `save_function` is accepted for old scripts and not used: weights are never pickled.
+        With many processes the main one alone writes, where `is_main_process` or `save_function`, the `save` of an Accelerator, tells
+        which it is; weights are never pickled. `state_dict`: the weights by our names, where the model itself has only a part of them.
         """
-        save_weights(self, self.config, self.family, self.head_name, Path(folder), max_shard_size)
+        if not (is_main_process and getattr(getattr(save_function, "__self__", None), "is_main_process", True)):
+            return
+        save_weights(self, self.config, self.family, self.head_name, Path(folder), max_shard_size, state_dict)
         if self.generation_config is not None:
-            self.generation_config.save_pretrained(folder)
+            atomic_write(Path(folder) / FILE, json.dumps(self.generation_config.to_dict(), indent=2) + "\n")
 
     def __repr__(self) -> str:
         return f"{self.class_name}({self.num_parameters() / 1e6:.1f}M parameters, {self.config.layers} layers, width {self.config.width})\n{super().__repr__()}"

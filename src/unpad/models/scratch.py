@@ -8,7 +8,7 @@ from typing import Any
 from unpad.config import ModelConfig
 from unpad.errors import ArgumentError
 from unpad.families import Family, family
-from unpad.models.auto import ModelClass
+from unpad.models.auto import ModelClass, check_tokens, family_config
 from unpad.models.model import Model
 from unpad.notices import say
 from unpad.text.tokenizer import AutoTokenizer, Tokenizer
@@ -44,10 +44,13 @@ def new_tokenizer(model_type: str, texts: Iterable[Any], vocab_size: int = 8000)
 
 
 def new_config(model_type: str, tokenizer: Tokenizer | None, **config: Any) -> ModelConfig:
-    """The family's configuration with these keys, and the vocabulary and special tokens of `tokenizer`, whose greatest length is set."""
+    """The family's configuration with these keys, and the vocabulary and special tokens of `tokenizer`.
+
+    The tokenizer gets the model's greatest length, and no `token_type_ids` where the model has one kind of them.
+    """
     kind = _writer(model_type)[0]
     if tokenizer is None:
-        return kind.config(**config)
+        return family_config(kind, config)
     start, end = (kind.defaults.get(name) for name in ("decoder_start_token_id", "eos_token_id"))
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
     facts: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": pad}
@@ -57,17 +60,15 @@ def new_config(model_type: str, tokenizer: Tokenizer | None, **config: Any) -> M
         facts["decoder_start_token_id"] = eos if start == end else pad
     if kind.defaults.get("forced_eos_token_id") is not None:
         facts["forced_eos_token_id"] = eos
-    made = kind.config(**{**facts, **config})
+    made = family_config(kind, {**facts, **config})
     if made.vocab_size < len(tokenizer):
         raise ArgumentError(
             f"vocab_size={made.vocab_size} is less than the {len(tokenizer)} tokens of the tokenizer; leave it out of the configuration"
         )
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_eos_token_id"):
-        if isinstance(value := config.get(name), int) and not 0 <= value < made.vocab_size:
-            raise ArgumentError(
-                f"{name}={value} is no token of the vocabulary, which has 0..{made.vocab_size - 1}; leave it out of the configuration"
-            )
+    check_tokens(made, config)
     tokenizer.model_max_length = min(made.longest, tokenizer.model_max_length)
+    if made.token_types < 2:  # nothing tells the two texts of a pair apart
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return made
 
 

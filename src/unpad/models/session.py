@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from unpad.batch import PackedBatch, pack
+from unpad.core.adaptive import AdaptiveEmbedding
 from unpad.core.attention import memory_tokens
-from unpad.core.cache import Cache
+from unpad.core.cache import Cache, Memory
 from unpad.core.heads import Head
 from unpad.core.layers import RowEmbedding
 from unpad.core.transformer import EncoderDecoder, Transformer
@@ -68,7 +69,8 @@ class PlainSession:
 
 
 class CachedSession:
-    """With a cache of keys and values."""
+    """With a cache of keys and values. To a model with segment recurrence the prompt is one segment, and each token after it another: the
+    keys and values are those of its memory, and of that length."""
 
     def __init__(self, model: Any, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None) -> None:
         self.reader, self.writer, self.tokens = _parts(model.transformer)
@@ -76,7 +78,11 @@ class CachedSession:
         self.device = model.device
         self.batch = pack(list(prompts)).to(self.device)
         self.sources = None if sources is None else sources.to(self.device)
-        self.cache = Cache(np.array([len(p) for p in prompts]), len(self.writer.blocks), self.device)
+        self.cache: Cache | Memory
+        if self.writer.memory is not None:
+            self.cache = Memory(self.writer.memory, keys=True)
+        else:
+            self.cache = Cache(np.array([len(p) for p in prompts]), len(self.writer.blocks), self.device)
 
     def first(self) -> Tensor:
         """fp32 [R, V]: what comes after the prompts."""
@@ -101,7 +107,9 @@ class CachedSession:
         return self.head(hidden_RD, batch, self.tokens)
 
 
-def _parts(transformer: Transformer | EncoderDecoder) -> tuple[Transformer | None, Transformer, RowEmbedding]:
+def _parts(
+    transformer: Transformer | EncoderDecoder,
+) -> tuple[Transformer | None, Transformer, RowEmbedding | AdaptiveEmbedding]:
     """What reads the sources, what writes, and the token embedding."""
     tokens = transformer.embeddings.tokens
     if isinstance(transformer, EncoderDecoder):

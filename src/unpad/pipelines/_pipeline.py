@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -80,75 +81,76 @@ class Pipeline:
                 f"input 0 is None: a pipeline for {self.task} needs an input; give a text, or a list of them"
             )
         called = self._checked(options, "a pipeline call")
+        self._remark(options)
         others = [
             n for pair in (_MOST, _LEAST) if not called.keys().isdisjoint(pair) for n in pair
         ]  # a length replaces the other
         merged = {**{n: v for n, v in self._options.items() if n not in others}, **called}
         limit = self._limit(merged)  # wrong options are refused now, also where the answers come later
         if self._task.generates:
-            settle(self.model.generation_config, self.model.config, *self._writing(merged))
+            settings = settle(self.model.generation_config, self.model.config, *self._writing(merged))
+            if settings.seed is not None:  # one for all windows of a stream, also where nobody gave one
+                merged["seed"] = settings.seed
         if hasattr(inputs, "tolist"):  # numpy arrays and pandas columns
             inputs = inputs.tolist()
         if isinstance(inputs, list):
             return self._list(inputs, merged, limit)
         if _is_many(inputs):
             return self._stream(_windows(inputs, self._task), merged, limit)
-        before = self.tokenizer.truncation_report()
-        found = self._answers([inputs], merged, limit, 0, None)[0]
-        self._say_cut([spent(before, self.tokenizer.truncation_report())], limit)
+        [found], cost = self._answers([inputs], merged, limit, 0, None)
+        self._say_cut([cost], limit)
         return self._task.single(found, isinstance(inputs, str), called)
 
     def _list(self, inputs: list[Any], options: Mapping[str, Any], limit: int) -> list[Any]:
-        before = self.tokenizer.truncation_report()
-        found = self._answers(inputs, options, limit, 0, _bar(len(inputs)))
-        self._say_cut([spent(before, self.tokenizer.truncation_report())], limit)
+        found, cost = self._answers(inputs, options, limit, 0, _bar(len(inputs)))
+        self._say_cut([cost], limit)
         return self._task.several(found)
 
     def _stream(self, windows: Iterator[list[Any]], options: Mapping[str, Any], limit: int) -> Iterator[Any]:
-        done, cut = 0, []
+        done, costs = 0, []
         try:
             for window in windows:
-                before = self.tokenizer.truncation_report()
-                found = self._answers(window, options, limit, done, None)
-                cut.append(spent(before, self.tokenizer.truncation_report()))
+                found, cost = self._answers(window, options, limit, done, None)
+                costs.append(cost)
                 done += len(window)
                 yield from found
         finally:
-            self._say_cut(cut, limit)
+            self._say_cut(costs, limit)
 
     def _answers(
         self, inputs: Sequence[Any], options: Mapping[str, Any], limit: int, first: int, bar: Any
-    ) -> list[Any]:
-        """The answers for some inputs; `first` is the number of the first one, for messages."""
+    ) -> tuple[list[Any], TruncationReport]:
+        """The answers for some inputs, and what truncation has cost, by inputs; `first` is the number of the first one, for messages."""
         if not inputs:
-            return []
+            return [], TruncationReport()
         truncation = options.get("truncation", True)
         mine = {name: options[name] for name in self._task.options if name in options}
-        config = self.model.config
+        config, before = self.model.config, self.tokenizer.truncation_report()
         features = self._task.encode(
             inputs, self.tokenizer, limit, truncation=truncation, first=first, config=config, **mine
         )
+        tokens = spent(before, self.tokenizer.truncation_report())  # an input may have several sequences
+        cost = replace(tokens, texts=len(inputs), truncated=len(features.cut))
         if not len(features):
-            return self._task.answers([], features, config, mine)
+            return self._task.answers([], features, config, mine), cost
         self._check(features, limit, first, len(inputs))
         if self._task.generates:
             found: Any = self._written(features, options, first, bar)
         else:
             found = self._found(features, mine, bar)
-        return self._task.answers(found, features, config, mine)
+        return self._task.answers(found, features, config, mine), cost
 
     def _written(self, features: Features, options: Mapping[str, Any], first: int, bar: Any) -> list[list[np.ndarray]]:
         """What the model writes for the features: for each the new tokens of `num_return_sequences` answers."""
         rows = np.split(features.input_ids, features.ends[:-1])
         prompts, sources = (None, rows) if self.model.is_encoder_decoder else (rows, None)
         settings, asked = self._writing(options)
-        if (seed := asked.get("seed", settings.seed)) is not None:  # other windows of a stream draw other numbers
-            asked["seed"] = seed + first
         progress = None if bar is None else bar.update
         try:
             with self.precision.autocast(self.device.type):
                 return generate_rows(
-                    self.model, prompts, sources, settings, tokenizer=self.tokenizer, max_tokens=self.max_tokens, progress=progress, **asked
+                    self.model, prompts, sources, settings, tokenizer=self.tokenizer, max_tokens=self.max_tokens, progress=progress, first=first,
+                    **asked,
                 )  # fmt: skip
         finally:
             if bar is not None:
@@ -256,6 +258,11 @@ class Pipeline:
         passed = {name: options[name] for name in (*_TOKENIZER, *written) if options.get(name) is not None}
         return {**mine, **passed}
 
+    def _remark(self, options: Mapping[str, Any]) -> None:
+        """Say which of these options the model cannot follow."""
+        if text := self._task.remark(options, self.model.config, self.tokenizer):
+            say_once(text)
+
     def __repr__(self) -> str:
         return f"Pipeline({self.task!r}, {self.model.class_name} from {self.model.name_or_path!r}, {self.precision.name} on {self.device})"
 
@@ -319,7 +326,6 @@ def build(
 ) -> Pipeline:
     """See `unpad.pipeline`."""
     found = None if task is None else find_task(task)
-    options = {**languages(task), **options}
     hub = {name: options.pop(name) for name in auto.HUB_OPTIONS if name in options}
     given = options.pop("model_kwargs", None) or {}
     if not isinstance(given, Mapping):
@@ -348,9 +354,12 @@ def build(
         model.to(place)
     else:
         raise ArgumentError(f"model is a {type(model).__name__}; pass a folder, a Hub id or a loaded model")
-    return Pipeline(
-        found, model, _tokenizer(tokenizer, model, hub), precision=precision, max_tokens=max_tokens, options=options
+    tokenizer = _tokenizer(tokenizer, model, hub)
+    made = Pipeline(
+        found, model, tokenizer, precision=precision, max_tokens=max_tokens, options={**languages(task), **options}
     )
+    made._remark(options)  # not of languages that are only in the name of the task
+    return made
 
 
 def _task_for(model: Model, asked: Task | None) -> Task:

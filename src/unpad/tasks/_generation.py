@@ -17,9 +17,9 @@ from unpad.batch import IGNORED_LABEL
 from unpad.data.collators import DataCollatorForSeq2Seq
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say, say_once
-from unpad.tasks._columns import check_named, not_found, one_of, say_lost, say_read, splits_of
+from unpad.tasks._columns import check_named, is_text, not_found, one_of, say_lost, say_read, splits_of
 from unpad.tasks._labels import whole_column
-from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
+from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, no_text, spent, tokenize
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,9 +160,7 @@ class TextToText(Task):
     def text_of(self, item: Any, where: str, options: Mapping[str, Any]) -> str:
         """The text of one input."""
         if not isinstance(item, str):
-            raise DataError(
-                f"{where} is {item!r:.40} ({type(item).__name__}), not a text; give a text, or a list of them"
-            )
+            raise no_text(where, item, "give a text, or a list of them")
         return item
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
@@ -307,14 +305,12 @@ def value_of(row: Mapping[str, Any], name: str) -> Any:
 
 def _texts(part: Any, name: str | None, split: str) -> list[Any] | None:
     """The values of a column (with a dot: inside the dictionaries of one), None where there is none."""
-    import pyarrow as pa
-
     outer, _, inner = (name, "", "") if name in part.column_names else str(name).partition(".")
     if outer not in part.column_names:
         return None
     array = whole_column(part, str(outer), split)
     array = array.field(inner) if inner else array
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+    if not is_text(array.type):
         raise DataError(f"column {name!r} of {split!r} holds {array.type}, not texts; name another one with text= or label=, or cast it to string")  # fmt: skip
     return array.to_pylist()
 
@@ -322,10 +318,9 @@ def _texts(part: Any, name: str | None, split: str) -> list[Any] | None:
 def _whole(part: Any, columns: Columns, split: str, drop: bool) -> tuple[list[str], list[str] | None]:
     """What is read and (None: there is no such column) what is to be written, of the rows that have both; others are dropped or named."""
     read, written = _texts(part, columns.text, split), _texts(part, columns.label, split)
-    if not read:
-        missing = f"has no column {columns.text!r}; its columns are: {listing(part.column_names, 40)}"
+    if read is None:
         raise DataError(
-            f"split {split!r} {missing if read is None else 'has no rows; check the file and any filter before'}"
+            f"split {split!r} has no column {columns.text!r}; its columns are: {listing(part.column_names, 40)}"
         )
     if columns.label is not None and written is None:
         say(f"{split}: there is no column {columns.label!r}, so its answers are not judged")

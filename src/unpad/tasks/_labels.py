@@ -16,6 +16,7 @@ from unpad.core.losses import PROBLEM_TYPES
 from unpad.data.load import class_names, encode_labels
 from unpad.errors import DataError, listing, nearest
 from unpad.notices import say
+from unpad.tasks._columns import is_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -299,7 +300,7 @@ def _texts_inside(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return pa.types.is_string(inner) or pa.types.is_large_string(inner)
+    return is_text(inner)
 
 
 def _all(array: pa.Array, value: int) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unpad.tasks._columns import lists_of
 from unpad.tasks._task import Features
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ def dataset(features: Features, windows: Windows, gold: list[Gold] | None, split
     flat = {"input_ids": features.input_ids.astype(np.int32)}
     if features.token_type_ids is not None:
         flat["token_type_ids"] = features.token_type_ids.astype(np.int8)
-    bounds = pa.array(np.concatenate([[0], features.ends]), pa.int32())
-    table = {name: pa.ListArray.from_arrays(bounds, values) for name, values in flat.items()}
+    table = {name: lists_of(values, features.ends) for name, values in flat.items()}
     if gold is not None:
         table["start_positions"], table["end_positions"] = windows.positions(gold).T
     return Dataset(pa.table(table), split=NamedSplit(split))

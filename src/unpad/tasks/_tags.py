@@ -17,6 +17,7 @@ from unpad.batch import IGNORED_LABEL
 from unpad.errors import DataError, listing, nearest
 from unpad.metrics import load_metric
 from unpad.notices import say
+from unpad.tasks._columns import is_text, lists_of
 from unpad.tasks._labels import _aligned, _names_of, whole_column
 from unpad.tasks._task import Judge, Part
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 BLOCK = 20_000
 """Rows per call of the tokenizer: a bound for the memory of what the call returns."""
+
+
+MOST = 10_000
+"""Tags that numbers without names may stand for; beyond it a number is a slip."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,6 @@ def read_lists(part: Any, column: str, split: str, what: str) -> Lists:
         raise DataError(f"column {column!r} of {split!r} holds {array.type}; {what} are a list in each row; name another column")  # fmt: skip
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     found = Lists(array.flatten(), lengths, split, column)
-    if not len(array):
-        raise DataError(f"split {split!r} has no rows; check the file and any filter before")
     if found.flat.null_count:
         row = found.row(int(np.argmax(found.flat.is_null().to_numpy(zero_copy_only=False))))
         raise DataError(f"row {row} of {split!r} has an empty value (null) among its {what} in {column!r}; fill it in or filter the row out")  # fmt: skip
@@ -72,7 +75,7 @@ def read_lists(part: Any, column: str, split: str, what: str) -> Lists:
 def read_words(part: Any, column: str, split: str) -> Lists:
     """A column of lists of words."""
     found = read_lists(part, column, split, "words")
-    if str(found.flat.type) not in ("string", "large_string"):
+    if not is_text(found.flat.type):
         raise DataError(f"column {column!r} of {split!r} holds lists of {found.flat.type}, not of words; name another one with text=")  # fmt: skip
     return found
 
@@ -93,7 +96,7 @@ def read_tags(
                 f"in {column!r} ({int(unequal.sum())} such row(s)); give every word one tag"
             )
     kinds = {split: str(found.flat.type) for split, found in tags.items()}
-    texts = [kind in ("string", "large_string") for kind in kinds.values()]
+    texts = [is_text(found.flat.type) for found in tags.values()]
     if any(texts) and not all(texts):
         said = listing(f"{kind} in {split!r}" for split, kind in kinds.items())
         raise DataError(f"the tags in {column!r} are of different kinds: {said}; make them the same in all splits")
@@ -106,15 +109,21 @@ def read_tags(
             raise DataError(f"column {column!r} of {split!r} holds lists of {kinds[split]}; tags are texts or whole numbers; name another one with label=")  # fmt: skip
     names = _names_of(dict(splits), column) if splits else None
     move = _aligned(names, list(given), column) if names and given else None
-    known = len(names or given or ()) or None
+    numbers = {split: found.flat.to_numpy(zero_copy_only=False).astype(np.int64) for split, found in tags.items()}
+    known = len(names or given or ())
+    why = f"outside 0..{known - 1} ({known} tags: {listing(names or given or ())})"
+    if numbers and not known:  # the highest number that is learned says how many there are
+        learned = numbers["train" if "train" in numbers else next(iter(numbers))]
+        known = min(max(int(learned.max()) + 1, 2), MOST)
+        why = f"above {known - 1}, the highest that is learned (or can be, of numbers without names); to have it, make the column ClassLabels"
     ids = {}
     for split, found in tags.items():
-        values = found.flat.to_numpy(zero_copy_only=False).astype(np.int64)
-        wrong = (values != IGNORED_LABEL) & ((values < 0) | (values >= (known or np.inf)))
+        values = numbers[split]
+        wrong = (values != IGNORED_LABEL) & ((values < 0) | (values >= known))
         if wrong.any():
             at = int(wrong.argmax())
-            allowed = f"outside 0..{known - 1} ({known} tags: {listing(names or given or ())})" if known else "negative"  # fmt: skip
-            raise DataError(f"tag {values[at]} in row {found.row(at)} of {split!r} ({column!r}) is {allowed}; mend the row or filter it out")  # fmt: skip
+            odd = why if names or given or values[at] >= 0 else "negative"
+            raise DataError(f"tag {values[at]} in row {found.row(at)} of {split!r} ({column!r}) is {odd}; mend the row or filter it out")  # fmt: skip
         if given is None and (values == IGNORED_LABEL).all() and split in ("train", *splits)[: 1 + (len(splits) == 1)]:
             raise DataError(f"all tags in {column!r} of {split!r} are {IGNORED_LABEL}, which are not learned; give tags from 0")  # fmt: skip
         ids[split] = values if move is None else np.where(values < 0, values, move[values])
@@ -190,8 +199,8 @@ def tokenized(
     import pyarrow as pa
     from datasets import Dataset, NamedSplit
 
-    offsets = np.concatenate([[0], np.cumsum(words.lengths)])
-    rows = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), words.flat)
+    ends = np.cumsum(words.lengths)
+    rows, offsets = lists_of(words.flat, ends), np.concatenate([[0], ends])
     ids: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     lengths: list[int] = []
@@ -215,10 +224,8 @@ def tokenized(
             labels.append(label)
         ids.append(np.fromiter(chain.from_iterable(found["input_ids"]), np.int32, sum(sizes)))
         lengths += sizes
-    bounds = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    table = {"input_ids": pa.ListArray.from_arrays(bounds, np.concatenate(ids))}
-    if labels:
-        table["labels"] = pa.ListArray.from_arrays(bounds, np.concatenate(labels))
+    columns = {"input_ids": ids, **({"labels": labels} if labels else {})}
+    table = {name: lists_of(np.concatenate(parts), np.cumsum(lengths)) for name, parts in columns.items()}
     return Dataset(pa.table(table), split=NamedSplit(words.split)), learned
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from unpad.batch import PackedBatch, pack
+from unpad.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -85,6 +86,8 @@ class Features:
     """What the task's `answers` needs to know of them: offsets, which input each sequence is of."""
     asked: np.ndarray | None = None
     """[M] int64 rising: places in T at which a vocabulary head is read."""
+    cut: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """[n] int64: numbers of the inputs of which truncation has lost something."""
 
     @cached_property
     def ends(self) -> np.ndarray:
@@ -150,25 +153,15 @@ class Task:
     """Its models write their answers: a pipeline generates, and the fields of `GenerationConfig` are options beside its own."""
 
     def columns(
-        self,
-        dataset: Any,
-        text: str | None = None,
-        text_pair: str | None = None,
-        label: str | None = None,
-        labelled: bool | None = None,
-    ) -> Columns:
+        self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
+    ) -> Columns:  # fmt: skip
         """The columns of a `Dataset` or `DatasetDict` to read; names that are given win over names that are found."""
         raise NotImplementedError
 
     def prepare(
-        self,
-        raw: Any,
-        tokenizer: Tokenizer,
-        columns: Columns,
-        max_length: int | None = None,
-        label_names: Sequence[str] | None = None,
+        self, raw: Any, tokenizer: Tokenizer, columns: Columns, max_length: int | None = None, label_names: Sequence[str] | None = None,
         **settings: Any,
-    ) -> Prepared:
+    ) -> Prepared:  # fmt: skip
         """Tokenize a data set and turn its labels into numbers. `settings` are those of the task, and `config`, the model's if it is known."""
         raise NotImplementedError
 
@@ -181,16 +174,9 @@ class Task:
         return inputs
 
     def encode(
-        self,
-        inputs: Sequence[Any],
-        tokenizer: Tokenizer,
-        max_length: int | None = None,
-        *,
-        truncation: bool | str = True,
-        first: int = 0,
-        config: ModelConfig | None = None,
-        **options: Any,
-    ) -> Features:
+        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
+        config: ModelConfig | None = None, **options: Any,
+    ) -> Features:  # fmt: skip
         """Tokenize what a pipeline was given; `first` is the number of the first input in messages, `options` are those set."""
         raise NotImplementedError
 
@@ -209,6 +195,10 @@ class Task:
     def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
         """What `checked` gave in the model's terms (words as ids); this is what the methods around the model get."""
         return dict(options)
+
+    def remark(self, options: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> str | None:
+        """What to say of options that a caller has set and this model cannot follow."""
+        return None
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """What a pipeline gives for each input of a list. `found`: a tensor [B, C] in the order of `features`, or for models that
@@ -324,7 +314,13 @@ def tokenize(
         np.fromiter(chain.from_iterable(ids), np.int64, total),
         types if types is not None and types.any() else None,
         lengths,
+        cut=np.array(rows.cut, np.int64),
     )
+
+
+def no_text(where: str, value: Any, advice: str) -> DataError:
+    """The error that an input is no text."""
+    return DataError(f"{where} is {value!r:.40} ({type(value).__name__}), not a text; {advice}")
 
 
 def spent(before: TruncationReport, after: TruncationReport) -> TruncationReport:

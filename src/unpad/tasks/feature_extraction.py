@@ -6,12 +6,13 @@ S tokens of a text, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from unpad.batch import PackedBatch
 from unpad.core.heads import pooled
 from unpad.errors import ArgumentError, nearest
-from unpad.tasks._task import Columns, Features, Judge, Prepared, Task
+from unpad.tasks._task import Features
+from unpad.tasks._untrained import Untrained
 from unpad.tasks.text_classification import TASK as TEXT_CLASSIFICATION
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ POOLING = ("mean", "first")
 TENSORS = ("pt", "np")
 
 
-class FeatureExtraction(Task):
+class FeatureExtraction(Untrained):
     """See `Task`. Options: `pooling` (None: all tokens; "mean" or "first": one vector), `return_tensors` (None: lists; True or "pt":
     torch tensors; "np": numpy arrays)."""
 
@@ -30,24 +31,11 @@ class FeatureExtraction(Task):
     head = "base"
     auto_class = "AutoModel"
     default_model = "distilbert-base-cased"
-    default_data = "helpdesk/tickets"
     options = ("pooling", "return_tensors")
-
-    def columns(
-        self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
-    ) -> Columns:  # fmt: skip
-        """The columns of the texts that a pipeline reads. Raises ArgumentError where the task is to be trained or judged."""
-        if labelled:
-            _refuse()
-        return TEXT_CLASSIFICATION.columns(dataset, text, text_pair, labelled=False)
-
-    def prepare(self, *args: Any, **settings: Any) -> Prepared:
-        """Raises ArgumentError: a model without a head has nothing to learn from."""
-        _refuse()
-
-    def metrics(self, config: ModelConfig, notes: Any = None) -> Judge:
-        """Raises ArgumentError: a model without a head gives no answers to judge."""
-        _refuse()
+    refusal = (
+        "feature-extraction has nothing to train or evaluate: its models have no head; use a task with one, such as text-classification "
+        "(with freeze='base' only the head learns)"
+    )
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that say something. Raises ArgumentError for unknown values."""
@@ -86,10 +74,3 @@ class FeatureExtraction(Task):
 
 
 TASK = FeatureExtraction()
-
-
-def _refuse() -> NoReturn:
-    raise ArgumentError(
-        "feature-extraction has nothing to train or evaluate: its models have no head; use a task with one, such as text-classification "
-        "(with freeze='base' only the head learns)"
-    )

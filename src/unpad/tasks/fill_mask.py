@@ -6,6 +6,7 @@ A corpus becomes chunks of equal length, so that no token is lost to truncation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from unpad.data.collators import DataCollatorForLanguageModeling, DataCollatorFo
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say_once
 from unpad.tasks._columns import say_read, splits_of
-from unpad.tasks._task import Columns, Example, Features, Prepared, Task, spent, tokenize
+from unpad.tasks._task import Columns, Example, Features, Prepared, Task, no_text, spent, tokenize
 from unpad.tasks.text_classification import TASK as FINDER
 from unpad.tasks.text_classification import text_array
 
@@ -46,13 +47,8 @@ class FillMask(Task):
     # ---- data sets ----
 
     def columns(
-        self,
-        dataset: Any,
-        text: str | None = None,
-        text_pair: str | None = None,
-        label: str | None = None,
-        labelled: bool | None = None,
-    ) -> Columns:
+        self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
+    ) -> Columns:  # fmt: skip
         """The column of texts, found like that of text classification; both texts of pairs belong to the corpus."""
         if label is not None:
             raise ArgumentError(f"fill-mask learns from texts alone; leave label={label!r} out")
@@ -60,17 +56,9 @@ class FillMask(Task):
         return Columns(found.text, more=() if found.text_pair is None else (found.text_pair,))
 
     def prepare(
-        self,
-        raw: Any,
-        tokenizer: Tokenizer,
-        columns: Columns,
-        max_length: int | None = None,
-        label_names: Sequence[str] | None = None,
-        *,
-        chunk_size: int | None = None,
-        keep_last: bool = False,
-        **settings: Any,
-    ) -> Prepared:
+        self, raw: Any, tokenizer: Tokenizer, columns: Columns, max_length: int | None = None, label_names: Sequence[str] | None = None,
+        *, chunk_size: int | None = None, keep_last: bool = False, **settings: Any,
+    ) -> Prepared:  # fmt: skip
         """The texts of each split as chunks of `chunk_size` tokens (default 128, or `max_length` if that is less), see
         `data.chunks.chunked`. Raises ArgumentError for settings out of range, DataError for no words and rows without a text.
         """
@@ -97,22 +85,14 @@ class FillMask(Task):
     # ---- pipelines ----
 
     def encode(
-        self,
-        inputs: Sequence[Any],
-        tokenizer: Tokenizer,
-        max_length: int | None = None,
-        *,
-        truncation: bool | str = True,
-        first: int = 0,
+        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
         **options: Any,
-    ) -> Features:
+    ) -> Features:  # fmt: skip
         """Features of texts, each with the tokenizer's mask token in it once or more; DataError names a text without."""
         mask = _mask_of(tokenizer)
         for i, text in enumerate(inputs):
             if not isinstance(text, str):
-                raise DataError(
-                    f"input {first + i} is {text!r:.40} ({type(text).__name__}), not a text; give a text with {mask} in it"
-                )
+                raise no_text(f"input {first + i}", text, f"give a text with {mask} in it")
         found = tokenize(tokenizer, list(inputs), None, max_length, truncation)
         asked = np.flatnonzero(found.input_ids == tokenizer.mask_token_id)
         masks = np.diff(np.searchsorted(asked, found.ends), prepend=0)
@@ -123,7 +103,7 @@ class FillMask(Task):
                 if mask in inputs[i]
                 else f"input {first + i} has no {mask}: {inputs[i]!r:.60}; write {mask} where a word is to be guessed"
             )
-        return Features(found.input_ids, found.token_type_ids, found.lengths, tokenizer, asked)
+        return replace(found, notes=tokenizer, asked=asked)
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`top_k` (None: 5) and `targets` (None: all words; a word or a list of words)."""

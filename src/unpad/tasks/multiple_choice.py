@@ -15,7 +15,7 @@ import numpy as np
 from unpad.data.collators import DataCollatorForMultipleChoice
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.metrics import load_metric
-from unpad.tasks._columns import check_named, one_of, say_lost, say_read, splits_of
+from unpad.tasks._columns import check_named, lists_of, one_of, say_lost, say_read, splits_of
 from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class MultipleChoice(Task):
         """One sequence per choice of each input; `notes` are the choices. Raises DataError, naming the input, for anything else."""
         texts, pairs = _pairs([_checked(item, f"input {first + i}") for i, item in enumerate(inputs)])
         found = tokenize(tokenizer, texts, pairs, max_length, truncation)
-        return replace(found, notes=[list(item["choices"]) for item in inputs])
+        choices = [list(item["choices"]) for item in inputs]
+        owner = np.repeat(np.arange(len(choices)), list(map(len, choices)))
+        return replace(found, notes=choices, cut=np.unique(owner[found.cut]))
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         if (k := options.get("top_k")) is not None and (type(k) is not int or k < 1):
@@ -204,16 +206,13 @@ def _tokenized(part: Any, tokenizer: Tokenizer, columns: Columns, max_length: in
             raise DataError(f"label {label!r} in {here} is no choice; give 0..{count - 1} or {listing(keys)}")
         if (labels[-1] == -1) != (labels[0] == -1):
             raise DataError(f"row {labels.index(-1)} of {split!r} has no label; fill it in or filter it out")
-    if not items:
-        raise DataError(f"split {split!r} has no rows; check the file and any filter before")
     table: dict[str, list[Any]] = {"input_ids": [], "token_type_ids": []}
     for start in range(0, len(items), BLOCK):
         found = tokenize(tokenizer, *_pairs(items[start : start + BLOCK]), max_length, True)
         types = np.zeros_like(found.input_ids) if found.token_type_ids is None else found.token_type_ids
-        rows, ends = np.arange(0, len(found) + 1, count), np.concatenate([[0], found.ends])
+        rows = np.arange(count, len(found) + 1, count)
         for name, values in (("input_ids", found.input_ids), ("token_type_ids", types)):
-            tokens = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values.astype(np.int32))
-            table[name].append(pa.ListArray.from_arrays(pa.array(rows, pa.int32()), tokens))
+            table[name].append(lists_of(lists_of(values.astype(np.int32), found.ends), rows))
     if labels[0] != -1:
         table["labels"] = [pa.array(labels)]
     return Dataset(pa.table({n: pa.chunked_array(c) for n, c in table.items()}), split=NamedSplit(split))

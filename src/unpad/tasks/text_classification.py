@@ -12,9 +12,9 @@ import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.metrics import load_metric
-from unpad.tasks._columns import check_named, not_found, one_of, say_lost, say_read, splits_of
+from unpad.tasks._columns import check_named, is_text, lists_of, not_found, one_of, say_lost, say_read, splits_of
 from unpad.tasks._labels import MULTI, REGRESSION, SINGLE, Targets, read_targets, whole_column
-from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
+from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, no_text, spent, tokenize
 from unpad.tasks.glue import glue_of, glue_task
 
 if TYPE_CHECKING:
@@ -54,13 +54,8 @@ class TextClassification(Task):
     # ---- data sets ----
 
     def columns(
-        self,
-        dataset: Any,
-        text: str | None = None,
-        text_pair: str | None = None,
-        label: str | None = None,
-        labelled: bool | None = None,
-    ) -> Columns:
+        self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
+    ) -> Columns:  # fmt: skip
         """The columns to read of a `Dataset` or a `DatasetDict` (of which `train`, or else the first split, counts).
 
         Names that are given win; `text` alone means that the texts are no pairs. Others are found by `PAIRS`, `TEXTS` and
@@ -80,14 +75,9 @@ class TextClassification(Task):
         return Columns(text, text_pair, label)
 
     def prepare(
-        self,
-        raw: Any,
-        tokenizer: Tokenizer,
-        columns: Columns,
-        max_length: int | None = None,
-        label_names: Sequence[str] | None = None,
+        self, raw: Any, tokenizer: Tokenizer, columns: Columns, max_length: int | None = None, label_names: Sequence[str] | None = None,
         **settings: Any,
-    ) -> Prepared:
+    ) -> Prepared:  # fmt: skip
         """Tokenize a `DatasetDict` (or a `Dataset`) and turn its labels into numbers.
 
         Texts longer than `max_length` tokens (default: `tokenizer.model_max_length`) are cut and counted; empty texts stay.
@@ -120,15 +110,9 @@ class TextClassification(Task):
     # ---- pipelines ----
 
     def encode(
-        self,
-        inputs: Sequence[Any],
-        tokenizer: Tokenizer,
-        max_length: int | None = None,
-        *,
-        truncation: bool | str = True,
-        first: int = 0,
+        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
         **options: Any,
-    ) -> Features:
+    ) -> Features:  # fmt: skip
         """Features of texts, `(a, b)` tuples and `{"text": a, "text_pair": b}` dictionaries, also mixed.
 
         `first` is the number of the first input in messages. Raises DataError, naming the input, for anything else.
@@ -307,8 +291,9 @@ def _pair(item: Any, row: int) -> tuple[str, str | None]:
 
 
 def _no_text(where: str, value: Any) -> DataError:
-    advice = "decode it first: value.decode()" if isinstance(value, bytes) else "leave it out, or pass ''"
-    return DataError(f"{where} is {value!r:.40} ({type(value).__name__}), not a text; {advice}")
+    return no_text(
+        where, value, "decode it first: value.decode()" if isinstance(value, bytes) else "leave it out, or pass ''"
+    )
 
 
 def _mixed(
@@ -328,7 +313,8 @@ def _mixed(
         types = np.concatenate(
             [np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids for f in (texts, pairs)]
         )[place]
-    return Features(np.concatenate([texts.input_ids, pairs.input_ids])[place], types, lengths[back])
+    cut = np.concatenate([order[texts.cut], order[len(texts) + pairs.cut]])
+    return Features(np.concatenate([texts.input_ids, pairs.input_ids])[place], types, lengths[back], cut=cut)
 
 
 # ---- columns ----
@@ -404,18 +390,14 @@ def _texts(part: Any, column: str, split: str) -> list[str]:
 
 def text_array(part: Any, column: str, split: str) -> pa.Array:
     """A column of texts; DataError, naming the row, for one that is missing, and for a column of anything else."""
-    import pyarrow as pa
-
     array = whole_column(part, column, split)
-    if not len(array):
-        raise DataError(f"split {split!r} has no rows; check the file and any filter before")
     if array.null_count:
         row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
         raise DataError(
             f"row {row} of {split!r} has no text in {column!r} ({array.null_count} such row(s)); "
             f"fill it with '' or filter it out: dataset.filter(lambda row: row[{column!r}] is not None)"
         )
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+    if not is_text(array.type):
         raise DataError(
             f"column {column!r} of {split!r} holds {array.type}, not texts; name another one with text= or text_pair=, or cast it to string"
         )
@@ -441,7 +423,7 @@ def _tokenized(
         for block in blocks:
             values = getattr(block, name)
             values = np.zeros(len(block.input_ids), dtype) if values is None else values.astype(dtype)
-            chunks.append(pa.ListArray.from_arrays(pa.array(np.concatenate([[0], block.ends]), pa.int32()), values))
+            chunks.append(lists_of(values, block.ends))
         return pa.chunked_array(chunks)
 
     table = {"input_ids": lists("input_ids", np.int32)}
@@ -453,8 +435,8 @@ def _tokenized(
         table["labels"] = pa.chunked_array([pa.array(labels, pa.int64())])
         features["labels"] = Value("int64") if targets.names is None else ClassLabel(names=targets.names)
     elif labels is not None and labels.ndim == 2:
-        bounds = pa.array(np.arange(len(labels) + 1) * labels.shape[1], pa.int32())
-        table["labels"] = pa.chunked_array([pa.ListArray.from_arrays(bounds, labels.astype(np.float32).ravel())])
+        ends = np.arange(1, len(labels) + 1) * labels.shape[1]
+        table["labels"] = pa.chunked_array([lists_of(labels.astype(np.float32).ravel(), ends)])
         features["labels"] = List(Value("float32"))
     elif labels is not None:
         table["labels"] = pa.chunked_array([pa.array(labels.astype(np.float32))])

@@ -17,7 +17,7 @@ from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say
 from unpad.tasks._columns import say_read, splits_of
 from unpad.tasks._generation import FORMS, NO_LIMIT, checked, results, tokenized
-from unpad.tasks._task import Columns, Example, Features, Prepared, Task, spent, tokenize
+from unpad.tasks._task import Columns, Example, Features, Prepared, Task, no_text, spent, tokenize
 from unpad.tasks.text_classification import TASK as FINDER
 from unpad.tasks.text_classification import text_array
 
@@ -106,7 +106,7 @@ class TextGeneration(Task):
         """Features of prompts, long ones without their beginning; an empty one is the token that begins a text. `notes` are the prompts."""
         for i, text in enumerate(inputs):
             if not isinstance(text, str):
-                raise DataError(f"input {first + i} is {text!r:.40} ({type(text).__name__}), not a text; give a prompt, or a list of them")  # fmt: skip
+                raise no_text(f"input {first + i}", text, "give a prompt, or a list of them")
         prefix = options.get("prefix") or (config.extra.get("prefix") if config is not None else None) or ""
         side, tokenizer.truncation_side = tokenizer.truncation_side, "left"  # what stands last matters most
         try:
@@ -120,7 +120,11 @@ class TextGeneration(Task):
                 raise DataError(
                     f"input {first + empty[0]} has no tokens, and the model none to begin with; give a prompt"
                 )
-            found = Features(np.insert(found.input_ids, found.ends[empty], begin), None, np.maximum(found.lengths, 1))
+            found = replace(
+                found,
+                input_ids=np.insert(found.input_ids, found.ends[empty], begin),
+                lengths=np.maximum(found.lengths, 1),
+            )
         return replace(found, notes=(tokenizer, list(inputs)))
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.notices import say
 from unpad.tasks import _tags
 from unpad.tasks._columns import check_named, not_found, one_of, say_lost, say_read, splits_of
-from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Task, spent
+from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Task, no_text, spent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -295,7 +295,7 @@ def _item(item: Any, where: str) -> str | list[str]:
         item = item[key]
     if isinstance(item, str) or (isinstance(item, list) and all(isinstance(word, str) for word in item)):
         return item
-    raise DataError(f"{where} is {item!r:.40} ({type(item).__name__}), not a text; give a text, or a list of words as {{'tokens': words}}")  # fmt: skip
+    raise no_text(where, item, "give a text, or a list of words as {'tokens': words}")
 
 
 def _no_room(limit: int, tokenizer: Tokenizer) -> ArgumentError:

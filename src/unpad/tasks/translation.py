@@ -76,11 +76,10 @@ class Translation(TextToText):
 
     def params(self, config: ModelConfig, options: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `translation_en_to_fr`. Raises ArgumentError where the configuration has others only."""
-        of_tasks = config.extra.get("task_specific_params") or {}
-        known = {n.removeprefix("translation_"): v for n, v in of_tasks.items() if n.startswith("translation_")}
+        known = _directions(config)
         pair = "_to_".join(str(options.get(name, "")).split("_")[0] for name in ("src_lang", "tgt_lang"))
         if pair in known or not known:
-            return known.get(pair) or of_tasks.get(self.name) or {}
+            return known.get(pair) or super().params(config, options)
         if "prefix" in options:
             return {}
         if pair == "_to_":
@@ -92,6 +91,12 @@ class Translation(TextToText):
         """Also what makes the decoder write `tgt_lang`, where the tokenizer has codes."""
         with speaking(tokenizer, options):  # refuses unknown ones
             return {**options, **(_chosen(tokenizer) if options.get("tgt_lang") else {})}
+
+    def remark(self, options: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> str | None:
+        named = [name for name in ("src_lang", "tgt_lang") if options.get(name)]
+        if not named or tokenizer.lang_code_to_id or _directions(config):
+            return None
+        return f"{' and '.join(named)} cannot be told to this model, which has neither codes nor prefixes for languages: it translates as it was trained"
 
     def writing(self, config: ModelConfig, tokenizer: Tokenizer, options: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.params(config, options), **_chosen(tokenizer)}
@@ -114,6 +119,12 @@ class Translation(TextToText):
 
 
 TASK = Translation()
+
+
+def _directions(config: ModelConfig) -> dict[str, Any]:
+    """Settings of the model by direction (en_to_fr)."""
+    of_tasks = config.extra.get("task_specific_params") or {}
+    return {n.removeprefix("translation_"): v for n, v in of_tasks.items() if n.startswith("translation_")}
 
 
 def _key(language: str, there: list[str], name: str) -> str:

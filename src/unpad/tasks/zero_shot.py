@@ -6,13 +6,14 @@ N texts, K candidate labels, C labels of the model. Each text is read with each 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing
-from unpad.tasks._task import Columns, Features, Judge, Prepared, Task, tokenize
-from unpad.tasks.text_classification import TASK as TEXT_CLASSIFICATION
+from unpad.tasks._task import Features, tokenize
+from unpad.tasks._untrained import Untrained
 
 if TYPE_CHECKING:
     from unpad.config import ModelConfig
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 TEMPLATE = "This example is {}."
 
 
-class ZeroShotClassification(Task):
+class ZeroShotClassification(Untrained):
     """See `Task`. Options: `candidate_labels` (a list, or one text with commas), `hypothesis_template` (a sentence with {} for the
     label), `multi_label` (each label is judged by itself, else they share a probability of 1)."""
 
@@ -29,26 +30,13 @@ class ZeroShotClassification(Task):
     head = "sequence-classification"
     auto_class = "AutoModelForSequenceClassification"
     default_model = "facebook/bart-large-mnli"
-    default_data = "helpdesk/tickets"
     options = ("candidate_labels", "hypothesis_template", "multi_label")
     positional = ("candidate_labels",)
     pairs = False
-
-    def columns(
-        self, dataset: Any, text: str | None = None, text_pair: str | None = None, label: str | None = None, labelled: bool | None = None
-    ) -> Columns:  # fmt: skip
-        """The column of the texts that a pipeline reads. Raises ArgumentError where the task is to be trained or judged."""
-        if labelled:
-            _refuse()
-        return Columns(TEXT_CLASSIFICATION.columns(dataset, text, labelled=False).text)
-
-    def prepare(self, *args: Any, **settings: Any) -> Prepared:
-        """Raises ArgumentError: such a model is trained for text classification."""
-        _refuse()
-
-    def metrics(self, config: ModelConfig, notes: Any = None) -> Judge:
-        """Raises ArgumentError: such a model is judged by text classification."""
-        _refuse()
+    refusal = (
+        "zero-shot-classification is not trained or evaluated itself; use text-classification with pairs labelled entailment, neutral and "
+        "contradiction (such as MNLI), whose model then answers here"
+    )
 
     def inputs(self, inputs: Any, options: dict[str, Any]) -> Any:
         """The texts, which may also come as `sequences=`."""
@@ -101,7 +89,7 @@ class ZeroShotClassification(Task):
                 f"the candidate label {max(options['candidate_labels'], key=len)!r:.40} in its template is too long for the {max_length} "
                 "tokens of the model; shorten it"
             ) from None
-        return Features(found.input_ids, found.token_type_ids, found.lengths, list(inputs))
+        return replace(found, notes=list(inputs), cut=np.unique(found.cut // len(sentences)))
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """For each text `{"sequence": text, "labels": names, "scores": probabilities}`, best first, as in `transformers`.
@@ -139,10 +127,3 @@ def entailment(config: ModelConfig) -> int:
             f"{listing(config.label2id)}; give a model that was trained on natural language inference (such as MNLI)"
         )
     return found[0]
-
-
-def _refuse() -> NoReturn:
-    raise ArgumentError(
-        "zero-shot-classification is not trained or evaluated itself; use text-classification with pairs labelled entailment, neutral and "
-        "contradiction (such as MNLI), whose model then answers here"
-    )

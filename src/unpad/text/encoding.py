@@ -6,7 +6,7 @@ Token, word and character positions count from 0; spans are half open, as Python
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -96,8 +96,11 @@ class BatchEncoding(UserDict):
         encodings: list[Encoding] | None = None,
         tensor_type: str | None = None,
         n_sequences: int | None = None,
+        cut: Sequence[int] = (),
     ):
         super().__init__(data)
+        self.cut = cut
+        """Numbers of the rows of which truncation has lost something."""
         self._encodings = encodings
         if n_sequences is None and encodings:
             n_sequences = encodings[0].n_sequences

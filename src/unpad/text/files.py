@@ -6,10 +6,12 @@ Read are `tokenizer.json` or, where that is missing, a WordPiece `vocab.txt` or 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +214,9 @@ def write(folder: str | os.PathLike[str], rust: Any, settings: Settings) -> tupl
             part.write_bytes(text)
             os.replace(part, target / name)
     except OSError as error:
+        advice = "free some space" if error.errno == errno.ENOSPC else "give a folder that can be written"
         raise CheckpointError(
-            f"the tokenizer cannot be saved to {str(target)!r} ({error.strerror or error}); give a folder that can be written"
+            f"the tokenizer cannot be saved to {str(target)!r} ({error.strerror or error}); {advice}"
         ) from error
     return tuple(str(target / name) for name in texts)
 
@@ -319,6 +322,13 @@ def _register(rust: Any, tokens: list[Any]) -> None:
             (rust.add_special_tokens if token.special else rust.add_tokens)([token])
 
 
+def _blank(item: Any) -> bool:
+    """Whether a text, or every text of a batch, has no word."""
+    if isinstance(item, (list, tuple)):
+        return all(map(_blank, item))
+    return isinstance(item, str) and not item.strip()
+
+
 def train_new(rust: Any, texts: Iterable[Any], vocab_size: int, new: list[Any]) -> RustTokenizer:
     """A tokenizer with the pipeline and the special tokens of `rust` and the `new` ones, trained on texts (or batches of them).
 
@@ -349,8 +359,15 @@ def train_new(rust: Any, texts: Iterable[Any], vocab_size: int, new: list[Any]) 
     special = [*(AddedToken(**{key: token[key] for key in flags}) for token in kept), *new]
     trainer = type(rust.model.get_trainer())(vocab_size=vocab_size, special_tokens=special, show_progress=False, **options)  # fmt: skip
     trained = RustTokenizer.from_str(json.dumps({**state, "added_tokens": [], "post_processor": None}))
+    head, rest = [], iter(texts)
+    for item in rest:
+        head.append(item)
+        if not _blank(item):
+            break
+    else:
+        raise DataError("no vocabulary can be learnt: there are no texts, or none of them has a word; pass others")
     try:
-        trained.train_from_iterator(texts, trainer=trainer)
+        trained.train_from_iterator(chain(head, rest), trainer=trainer)
     except BaseException as error:
         if not formats.from_rust(error):
             raise

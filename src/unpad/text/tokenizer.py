@@ -324,7 +324,7 @@ class Tokenizer:
             specials = self.num_special_tokens_to_add(pairs) if add_special_tokens else 0
             plan = plan_for(self, padding, truncation, max_length, stride, pad_to_multiple_of, padding_side, specials)
             plan = plan._replace(side=self._side(self._targets or what == "text_target"))
-            encodings, samples = self._encode(
+            encodings, samples, cut = self._encode(
                 what, rows, pairs, is_split_into_words, add_special_tokens, plan, return_overflowing_tokens
             )
             spelled = isinstance(self._rust, Spelled)
@@ -352,7 +352,7 @@ class Tokenizer:
                 columns["overflow_to_sample_mapping"] = samples
             if single and return_tensors is None and not return_overflowing_tokens:
                 columns = {k: v[0] if isinstance(v[0], list) else v for k, v in columns.items()}
-            results.append(BatchEncoding(columns, encodings, return_tensors, 2 if pairs else 1))
+            results.append(BatchEncoding(columns, encodings, return_tensors, 2 if pairs else 1, cut))
         if len(results) == 2:
             results[0]["labels"] = results[1]["input_ids"]
         return results[0]
@@ -401,8 +401,8 @@ class Tokenizer:
 
     def _encode(
         self, what: str, rows: list[Any], pairs: bool, words: bool, specials: bool, plan: Plan, keep: bool
-    ) -> tuple[list[Encoding], list[int]]:
-        """Encodings of the rows (with `keep` also of what was cut off) and the row that each is of."""
+    ) -> tuple[list[Encoding], list[int], list[int]]:
+        """Encodings of the rows (with `keep` also of what was cut off), the row that each is of, and the rows that have lost something."""
         with self._lock:
             self._apply(plan)
             try:
@@ -412,22 +412,23 @@ class Tokenizer:
                     raise
                 raise explained(self._rust, what, rows, words, specials, error) from error
             overflow: list[list[Encoding]] = []
+            cut: list[int] = []
             if plan.truncation:
                 # What was cut off a pair comes back as every piece of one text with every piece of the other: a
                 # square of pieces that is not worth fetching only to count it.
                 recount = pairs and not keep and plan.truncation["strategy"] == "longest_first"
                 overflow = [] if recount else [e.overflowing for e in found]
-                self._count(found, overflow, rows, pairs, words, specials, plan, keep)
+                cut = self._count(found, overflow, rows, pairs, words, specials, plan, keep)
         if not keep or not overflow:
-            return found, list(range(len(found)))
+            return found, list(range(len(found))), cut
         pieces = [[e, *more] for e, more in zip(found, overflow, strict=True)]
-        return [e for row in pieces for e in row], [i for i, row in enumerate(pieces) for _ in row]
+        return [e for row in pieces for e in row], [i for i, row in enumerate(pieces) for _ in row], cut
 
     def _count(
         self, found: list[Encoding], overflow: list[list[Encoding]], rows: list[Any], pairs: bool, words: bool,
         specials: bool, plan: Plan, keep: bool,
-    ) -> None:  # fmt: skip
-        """Add the rows of a call to the truncation report."""
+    ) -> list[int]:  # fmt: skip
+        """Add the rows of a call to the truncation report; gives those that have lost something."""
         assert plan.truncation is not None
         added = self._rust.num_special_tokens_to_add(pairs) if specials else 0
         stride, strategy = plan.truncation["stride"], plan.truncation["strategy"]
@@ -449,13 +450,15 @@ class Tokenizer:
                 if more:
                     same = found[i].sequence_ids.count(other) if pairs else 0
                     before[i] = kept[i] + sum(map(content, more)) - len(more) * (same + stride)
-        lost = [n - kept[i] for i, n in before.items()]
+        lost = {i: n - kept[i] for i, n in before.items() if n > kept[i]}
         report = self._report
         report.texts += len(found)
-        report.tokens_before += sum(kept) + sum(lost)
-        if not keep:
-            report.truncated += sum(n > 0 for n in lost)
-            report.tokens_lost += sum(lost)
+        report.tokens_before += sum(kept) + sum(lost.values())
+        if keep:
+            return []
+        report.truncated += len(lost)
+        report.tokens_lost += sum(lost.values())
+        return list(lost)
 
     def truncation_report(self) -> TruncationReport:
         """How many texts were truncated in this process, and what share of their tokens was lost."""

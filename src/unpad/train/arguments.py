@@ -21,10 +21,10 @@ from unpad.errors import ArgumentError, nearest
 from unpad.notices import say_once
 
 STRATEGIES = ("no", "steps", "epoch")
-_LATER = ("push_to_hub", "deepspeed", "fsdp", "torch_compile", "use_mps_device", "gradient_checkpointing")
+_LATER = ("push_to_hub", "deepspeed", "torch_compile", "use_mps_device")
 # Known in the field, without meaning here: what they steer does not exist or is always right.
 _WITHOUT_EFFECT = (
-    "dataloader_pin_memory", "fp16_opt_level", "half_precision_backend", "ddp_find_unused_parameters", "local_rank", "log_level",
+    "dataloader_pin_memory", "fp16_opt_level", "half_precision_backend", "local_rank", "log_level",
     "eval_accumulation_steps", "logging_nan_inf_filter", "include_for_metrics", "hub_model_id", "hub_strategy", "hub_token",
     "save_safetensors", "full_determinism", "tf32", "dataloader_num_workers", "remove_unused_columns", "sortish_sampler",
 )  # fmt: skip
@@ -123,6 +123,12 @@ class TrainingArguments:
     run_name: str | None = None
     """Name of the run in trackers."""
 
+    fsdp: str = ""
+    """"full_shard": with several processes each keeps a part of every weight (FSDP2); "": each keeps them all (DDP)."""
+    gradient_checkpointing: bool = False
+    """Keep only what enters each block and compute the rest again in the backward pass: less memory, about a third more time."""
+    ddp_find_unused_parameters: bool = False
+    """Let some parameters take no part in a step, with several processes and models of other libraries."""
     label_smoothing_factor: float = 0.0
     """Share of each label that the loss of training spreads over the vocabulary, of models that answer with words."""
     draw_curves: bool = True
@@ -143,6 +149,10 @@ class TrainingArguments:
         _one_of("precision", self.precision, (*PRECISIONS, "no"))
         if self.freeze is not None:
             _one_of("freeze", self.freeze, ("base",))
+        self.fsdp = {"False": "", "True": "full_shard", "full_shard auto_wrap": "full_shard"}.get(
+            str(self.fsdp), self.fsdp
+        )
+        _one_of("fsdp", self.fsdp, ("", "full_shard"))
         if self.bf16 and self.fp16:
             raise ArgumentError("bf16=True and fp16=True contradict each other; give one, or precision='auto'")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps",

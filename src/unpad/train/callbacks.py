@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from unpad.errors import ArgumentError
 from unpad.notices import say
-from unpad.train.arguments import TrainingArguments
-from unpad.train.state import TrainerControl, TrainerState
+from unpad.train.arguments import TrainingArguments as Args
+from unpad.train.state import TrainerControl as Control
+from unpad.train.state import TrainerState as State
 
 EVENTS = (
     "on_train_begin", "on_epoch_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_epoch_end", "on_train_end",
@@ -22,36 +23,28 @@ class TrainerCallback:
     reads_model: ClassVar[bool] = True
     """It may look at the model: False spares bringing the word vectors together before each of its events."""
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """Before the first step (or the first after a resume)."""
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """Before the first step of an epoch."""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """After an optimizer step."""
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """After a record was logged (`logs`)."""
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """After an evaluation (`metrics`)."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """After a checkpoint was written."""
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """After the last step of an epoch."""
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         """After the last step of the run."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,29 +68,26 @@ class EarlyStoppingCallback(TrainerCallback):
         self.best: float | None = None
         self.waited = 0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         if args.eval_strategy == "no":
             raise ArgumentError("EarlyStoppingCallback needs evaluations; set eval_strategy='epoch' or 'steps'")
         if state.global_step == 0:  # another run of the same Trainer
             self.best, self.waited = None, 0
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         value = kwargs["metrics"].get(args.best_metric)
         if value is None:
-            raise ArgumentError(
-                f"early stopping watches {args.best_metric}, but the evaluation gave {', '.join(kwargs['metrics'])}; set metric_for_best_model="
-            )
+            found = ", ".join(kwargs["metrics"])
+            what = f"early stopping watches {args.best_metric}, but the evaluation gave {found}"
+            raise ArgumentError(f"{what}; set metric_for_best_model=")
         gain = 0.0 if self.best is None else (value - self.best if args.best_is_greatest else self.best - value)
         if self.best is None or gain > self.threshold:
             self.best, self.waited = value, 0
             return
         self.waited += 1
         if self.waited >= self.patience:
-            say(
-                f"stopping early at step {state.global_step}: {args.best_metric} has not improved on {self.best:.4f} in {self.waited} evaluations"
-            )
+            since = f"has not improved on {self.best:.4f} in {self.waited} evaluations"
+            say(f"stopping early at step {state.global_step}: {args.best_metric} {since}")
             control.should_training_stop = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,43 +106,33 @@ class ProgressCallback(TrainerCallback):
         self._bar: Any = None
         self._tokens, self._shown, self._since = 0, 0.0, 0.0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, unit="step", desc="train", dynamic_ncols=True
-        )
+        steps = {"total": state.max_steps, "initial": state.global_step}
+        self._bar = tqdm(**steps, unit="step", desc="train", dynamic_ncols=True)
         self._tokens, self._since = state.tokens, time.perf_counter()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         self._bar.update(1)
         now = time.perf_counter()
         if now - self._shown > 0.5:  # twice a second: reading the loss costs a synchronisation on a GPU
             self._shown = now
             rate = (state.tokens - self._tokens) / max(now - self._since, 1e-9)
-            self._bar.set_postfix(
-                {
-                    "loss": f"{float(kwargs['loss']):.4f}",
-                    "lr": f"{kwargs['learning_rate']:.1e}",
-                    "tok/s": f"{rate:,.0f}",
-                },
-                refresh=False,
-            )
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._bar is not None:
             shown = {
-                k: v
-                for k, v in kwargs["metrics"].items()
-                if isinstance(v, float) and not k.endswith(("_runtime", "_second"))
+                "loss": f"{float(kwargs['loss']):.4f}",
+                "lr": f"{kwargs['learning_rate']:.1e}",
+                "tok/s": f"{rate:,.0f}",
             }
-            self._bar.write(f"step {state.global_step}: " + "  ".join(f"{k} {v:.4f}" for k, v in shown.items()))
+            self._bar.set_postfix(shown, refresh=False)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        if self._bar is not None:
+            numbers = [(k, v) for k, v in kwargs["metrics"].items() if isinstance(v, float)]
+            shown = [f"{k} {v:.4f}" for k, v in numbers if not k.endswith(("_runtime", "_second"))]
+            self._bar.write(f"step {state.global_step}: " + "  ".join(shown))
+
+    def on_train_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -167,22 +147,19 @@ class TensorBoardCallback(TrainerCallback):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ArgumentError(
-                "report_to='tensorboard' needs the package tensorboard; run: pip install 'unpad[trackers]'"
-            ) from None
+            how = "run: pip install 'unpad[trackers]'"
+            raise ArgumentError(f"report_to='tensorboard' needs the package tensorboard; {how}") from None
         self._make = SummaryWriter
         self._writer: Any = None
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         if self._writer is None:
             self._writer = self._make(f"{args.output_dir}/runs/{args.run_name or 'run'}")
         for name, value in kwargs["logs"].items():
             if isinstance(value, (int, float)):
                 self._writer.add_scalar(name, value, state.global_step)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
         if self._writer is not None:
             self._writer.close()
 

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from unpad.notices import say
-from unpad.train.diagnosis import MIN_EVALUATIONS, MIN_LOSSES, Diagnosis, Verdict, diagnose
+from unpad.train.diagnosis import diagnose
 from unpad.train.history import (
     History,
     best_record,
     finite,
     is_number,
-    larger_is_better,
     loss_keys,
     metric_keys,
     read_history,
@@ -29,25 +28,13 @@ from unpad.train.history import (
     thin,
 )
 
-__all__ = [
-    "MIN_EVALUATIONS",
-    "MIN_LOSSES",
-    "Diagnosis",
-    "History",
-    "Verdict",
-    "best_record",
-    "diagnose",
-    "draw",
-    "larger_is_better",
-    "read_history",
-    "series",
-    "sparkline",
-]
+__all__ = ["best_record", "diagnose", "draw", "read_history", "series", "sparkline"]
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and in grey
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 _GREY, _INK = "#6B7280", "#1F2937"
 _MOST_METRICS = 4
+_POINTS = {"linewidth": 1.8, "marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": 3}
 
 
 def draw(
@@ -103,9 +90,8 @@ def _figure(history: History, best_step: int | None, best_metric: str | None) ->
     if panels == 3 and not len(rates):
         rows, columns = 1, 3
     strip = len(rates) > 0 and rows * columns == panels
-    figure = Figure(
-        figsize=({1: 7.2, 2: 10.4, 3: 14.4}[columns], 3.7 * rows + (1.5 if strip else 0) + 0.4), layout="constrained"
-    )
+    size = ({1: 7.2, 2: 10.4, 3: 14.4}[columns], 3.7 * rows + (1.5 if strip else 0) + 0.4)
+    figure = Figure(size, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.03, hspace=0.03)  # type: ignore[union-attr,call-arg]
     grid = figure.add_gridspec(rows + strip, columns, height_ratios=[1] * rows + ([0.34] if strip else []))
     places = [(i // columns, i % columns) for i in range(rows * columns)]
@@ -120,12 +106,11 @@ def _figure(history: History, best_step: int | None, best_metric: str | None) ->
         axis.set_ylim(0, max(rates.max() * 1.12, 1e-12))
         axis.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
         axis.yaxis.get_offset_text().set(size=9, color=_INK)
+        axis.set_ylabel("learning\nrate" if strip else "learning rate")
         if strip:
             axis.locator_params(axis="y", nbins=3)
         axes.append(axis)
 
-    if len(rates):
-        axes[-1].set_ylabel("learning rate" if not strip else "learning\nrate")
     last = max((float(r["step"]) for r in history if is_number(r.get("step"))), default=1.0)
     per_epoch = _steps_per_epoch(history)
     for i, axis in enumerate(axes):
@@ -138,15 +123,8 @@ def _figure(history: History, best_step: int | None, best_metric: str | None) ->
     if "best step" in handles:
         handles["best step"] = handles.pop("best step")  # last
     if handles:
-        figure.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            ncols=min(len(handles), 4 * columns),
-            frameon=False,
-            fontsize=9,
-            labelcolor=_INK,
-        )
+        look: Any = {"loc": "outside lower center", "frameon": False, "fontsize": 9, "labelcolor": _INK}
+        figure.legend(list(handles.values()), list(handles), ncols=min(len(handles), 4 * columns), **look)
     return figure
 
 
@@ -164,10 +142,9 @@ def _loss_panel(axis: Any, history: History) -> None:
         axis.plot(steps, losses, color=_BLUE, linewidth=1.8, marker="o", markersize=4, label="training")
     for key, colour in zip(loss_keys(history), (_ORANGE, _PURPLE, _SKY, _INK), strict=False):
         name = key.removeprefix("eval_").removesuffix("loss").rstrip("_")
-        where, values = finite(*series(history, key))
-        _marked(axis, where, values, colour, f"validation ({name})" if name else "validation")
-        shown.append(values)
-    everything = np.concatenate(shown) if shown else np.empty(0)
+        label = f"validation ({name})" if name else "validation"
+        shown.append(_marked(axis, *finite(*series(history, key)), colour, label))
+    everything = np.concatenate(shown)
     if len(everything):
         low, high = float(everything.min()), float(everything.max())
         if low > 0 and high > 30 * low and high > 30 * float(np.median(everything)):
@@ -179,16 +156,8 @@ def _loss_panel(axis: Any, history: History) -> None:
         axis.set_yticks([])
     odd = raw_steps[~np.isfinite(raw)]
     if len(odd):
-        axis.plot(
-            odd,
-            np.full(len(odd), 0.97),
-            "v",
-            color="#B00020",
-            markersize=6,
-            transform=axis.get_xaxis_transform(),
-            label="loss not finite",
-            linestyle="none",
-        )
+        look = {"color": "#B00020", "markersize": 6, "linestyle": "none", "label": "loss not finite"}
+        axis.plot(odd, np.full(len(odd), 0.97), "v", transform=axis.get_xaxis_transform(), **look)
     axis.set_ylabel("loss")
 
 
@@ -205,21 +174,11 @@ def _metric_panel(axis: Any, history: History, key: str) -> None:
     axis.margins(y=0.12)
 
 
-def _marked(axis: Any, steps: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+def _marked(axis: Any, steps: np.ndarray, values: np.ndarray, colour: str, label: str) -> np.ndarray:
+    """Draw a line with a mark at each point; returns the values."""
     if len(values):
-        size = 5.5 if len(values) <= 40 else 3
-        axis.plot(
-            steps,
-            values,
-            color=colour,
-            linewidth=1.8,
-            marker="o",
-            markersize=size,
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-            label=label,
-            zorder=3,
-        )
+        axis.plot(steps, values, color=colour, label=label, markersize=5.5 if len(values) <= 40 else 3, **_POINTS)
+    return values
 
 
 def _dress(axis: Any, last: float, per_epoch: float | None) -> None:
@@ -246,7 +205,7 @@ def _dress(axis: Any, last: float, per_epoch: float | None) -> None:
 
 def _label_best(axes: Sequence[Any], keys: Sequence[str], history: History, step: float, chosen: str | None) -> None:
     """Name the best step beside its line, in the panel of the metric that chose it."""
-    key = chosen if chosen in keys and chosen is not None else keys[0]
+    key = chosen if chosen and chosen in keys else keys[0]
     steps, values = series(history, key)
     at = np.flatnonzero(steps == step)
     text = f"best: step {step:.0f}"
@@ -255,41 +214,30 @@ def _label_best(axes: Sequence[Any], keys: Sequence[str], history: History, step
     axis = axes[list(keys).index(key)]
     right, high = _free_corner(axis, step)
     axis.annotate(
-        text,
-        xy=(step, 0.97 if high else 0.03),
-        xycoords=axis.get_xaxis_transform(),
-        xytext=(6 if right else -6, 0),
-        textcoords="offset points",
-        ha="left" if right else "right",
-        va="top" if high else "bottom",
-        fontsize=9,
-        color=_GREEN,
-        fontweight="bold",
+        text, (step, 0.97 if high else 0.03), (6 if right else -6, 0),
+        xycoords=axis.get_xaxis_transform(), textcoords="offset points",
+        ha="left" if right else "right", va="top" if high else "bottom", zorder=5,
+        fontsize=9, color=_GREEN, fontweight="bold",
         bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-        zorder=5,
-    )
+    )  # fmt: skip
 
 
 def _free_corner(axis: Any, step: float) -> tuple[bool, bool]:
     """Whether a label beside the line at `step` disturbs least on its right, and whether at the top."""
     to_panel = axis.transLimits if axis.get_yscale() == "linear" else axis.transScale + axis.transLimits
     at = to_panel.transform((step, axis.get_ylim()[0]))[0]
-    lines = [np.column_stack(line.get_data()) for line in axis.get_lines() if len(line.get_xdata()) > 2]
-    parts = []
-    for points in lines:
-        where = to_panel.transform(points)
-        # lines cross a box between their points too
-        dense = np.linspace(0, 1, 400)
-        parts.append(np.column_stack([dense, np.interp(dense, where[:, 0], where[:, 1], left=-1, right=-1)]))
-    seen = np.concatenate(parts) if parts else np.empty((0, 2))
+    dense = np.linspace(0, 1, 400)  # lines cross a box between their points too
+    lines = [line.get_data() for line in axis.get_lines() if len(line.get_xdata()) > 2]
+    drawn = [to_panel.transform(np.column_stack(data)).T for data in lines]
+    heights = np.array([np.interp(dense, x, y, left=-1, right=-1) for x, y in drawn]).reshape(-1, len(dense))
 
     def crowd(corner: tuple[bool, bool]) -> float:
         right, high = corner
         start = at if right else at - 0.34
         if start < 0 or start + 0.34 > 1:
             return math.inf
-        inside = (seen[:, 0] >= start) & (seen[:, 0] <= start + 0.34)
-        return float((inside & (seen[:, 1] > 0.8 if high else (seen[:, 1] < 0.2) & (seen[:, 1] >= 0))).sum())
+        beside = heights[:, (dense >= start) & (dense <= start + 0.34)]
+        return float((beside > 0.8 if high else (beside < 0.2) & (beside >= 0)).sum())
 
     return min([(True, True), (True, False), (False, True), (False, False)], key=crowd)
 

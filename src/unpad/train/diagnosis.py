@@ -1,7 +1,4 @@
-"""What learning curves mean: one verdict from six rules, with the numbers it rests on and what to try.
-
-Pure functions of the history. No rule depends on the scale of the loss.
-"""
+"""What learning curves mean: one verdict from six rules, with the numbers it rests on and what to try. Pure functions of the history."""
 
 from __future__ import annotations
 
@@ -58,8 +55,8 @@ def diagnose(history: History) -> Diagnosis:
     7. healthy: none of these.
     """
     run = _Run(history)
-    rules = (_not_finite, _too_short, _diverging, _overfitting, _erratic, _underfitting)
-    return next((found for rule in rules if (found := rule(run)) is not None), None) or _healthy(run)
+    rules = (_not_finite, _too_short, _diverging, _overfitting, _erratic, _underfitting, _healthy)
+    return next(found for rule in rules if (found := rule(run)))
 
 
 class _Run:
@@ -98,8 +95,8 @@ class _Run:
             return "a third of learning_rate"
         return f"learning_rate={self.rate / 3:.1g} (now {self.rate:.2g})"
 
-    def rise(self) -> tuple[int, float] | None:
-        """Index of the validation minimum and the rise since then, when the rise is more than chance."""
+    def lowest(self) -> int | None:
+        """Index of the validation minimum, when the rise since then is more than chance."""
         if len(self.evals) < 2:
             return None
         low = int(np.argmin(self.evals))
@@ -108,11 +105,14 @@ class _Run:
             return None
         end = min(after[-1], float(np.median(after[-3:]))) if len(after) >= 3 else after[-1]
         rise = float(end - self.evals[low])
-        way = float(np.abs(np.diff(self.evals[low:])).sum())
-        steady = len(after) >= 3 and rise > 0.5 * way
-        if rise <= max(0.05 * abs(self.evals[low]), 0.01 * abs(self.start)):
-            return None
-        return (low, rise) if steady or rise > 3 * self.eval_noise else None
+        steady = len(after) >= 3 and rise > 0.5 * float(np.abs(np.diff(self.evals[low:])).sum())
+        enough = rise > max(0.05 * abs(self.evals[low]), 0.01 * abs(self.start))
+        return low if enough and (steady or rise > 3 * self.eval_noise) else None
+
+    def tamed(self, wider: bool = True) -> str:
+        """What to try against losses that jump; `wider`: a larger batch, too."""
+        batch = " a larger batch (per_device_train_batch_size or gradient_accumulation_steps)," if wider else ""
+        return f"Try {self.lower_rate()},{batch} warmup_ratio=0.1 and max_grad_norm=1.0"
 
     def train_text(self) -> str:
         return f"training loss {_short(self.start)} -> {_short(self.end)} by step {self.steps[-1]:.0f}"
@@ -128,18 +128,15 @@ def _not_finite(run: _Run) -> Diagnosis | None:
     for (steps, values), what in ((run.raw, "training"), (run.raw_eval, "validation")):
         odd = np.flatnonzero(~np.isfinite(values))
         if len(odd):
-            first = odd[0]
-            before = (
-                f"the last finite one was {_short(values[first - 1])} at step {steps[first - 1]:.0f}, "
-                f"the first {_short(values[0])}"
-                if first
-                else "there was no finite one before"
-            )
+            first, before = odd[0], "there was no finite one before"
+            if first:
+                last = f"{_short(values[first - 1])} at step {steps[first - 1]:.0f}"
+                before = f"the last finite one was {last}, the first {_short(values[0])}"
             return Diagnosis(
                 "diverging",
                 f"The {what} loss is {values[first]} at step {steps[first]:.0f}; {before}.",
-                f"Try {run.lower_rate()}, warmup_ratio=0.1 and max_grad_norm=1.0; with fp16=True try bf16=True or full "
-                f"precision; and look for empty or broken examples in the batches before that step.",
+                f"{run.tamed(wider=False)}; with fp16=True try bf16=True or full precision; and look for empty or broken "
+                "examples in the batches before that step.",
             )
     return None
 
@@ -148,15 +145,13 @@ def _too_short(run: _Run) -> Diagnosis | None:
     losses, evals = len(run.losses), len(run.evals)
     if losses >= MIN_LOSSES or evals >= MIN_EVALUATIONS:
         return None
-    said = [f"Only {losses} training loss{'es' if losses != 1 else ''}"]
-    if losses:
-        said[0] += f" ({_walk(run.steps, run.losses)})"
-    said.append(f"{evals} evaluation{'s' if evals != 1 else ''}")
-    if evals:
-        said[1] += f" (validation loss {_walk(run.eval_steps, run.evals)})"
+    said = f"Only {losses} training loss{'' if losses == 1 else 'es'}"
+    said += f" ({_walk(run.steps, run.losses)})" if losses else ""
+    said += f" and {evals} evaluation{'' if evals == 1 else 's'}"
+    said += f" (validation loss {_walk(run.eval_steps, run.evals)})" if evals else ""
     return Diagnosis(
         "too short",
-        f"{said[0]} and {said[1]}: too few to tell a trend from chance.",
+        f"{said}: too few to tell a trend from chance.",
         f"Log and evaluate more often (a smaller logging_steps; eval_strategy='steps' with eval_steps) or train longer: "
         f"{MIN_LOSSES} training losses or {MIN_EVALUATIONS} evaluations are enough.",
     )
@@ -165,10 +160,8 @@ def _too_short(run: _Run) -> Diagnosis | None:
 def _diverging(run: _Run) -> Diagnosis | None:
     if not run.trained:
         return None
-    advice = (
-        f"Try {run.lower_rate()}, warmup_ratio=0.1 and max_grad_norm=1.0; if it goes on, a larger batch "
-        f"(per_device_train_batch_size or gradient_accumulation_steps)."
-    )
+    batch = "a larger batch (per_device_train_batch_size or gradient_accumulation_steps)"
+    advice = f"{run.tamed(wider=False)}; if it goes on, {batch}."
     rise = run.end - run.start
     if rise > max(0.25 * abs(run.start), 4 * run.doubt):
         return Diagnosis("diverging", f"Loss rises instead of falling: {run.train_text()}.", advice)
@@ -185,50 +178,41 @@ def _diverging(run: _Run) -> Diagnosis | None:
 
 
 def _overfitting(run: _Run) -> Diagnosis | None:
-    found = run.rise()
-    if found is None:
+    low = run.lowest()
+    if low is None:
         return None
-    low, _ = found
     best = run.eval_steps[low]
     evidence = run.eval_text(low)
     if run.trained:
         before = run.level_at(best)
         falls = before - run.end > 0.02 * abs(before)
-        learnt = run.end < 0.02 * run.start
-        if not falls and not learnt:
+        if not falls and run.end >= 0.02 * run.start:
             return None
-        evidence += f" while training loss {'fell' if falls else 'stayed at'} " + (
-            f"{_short(before)} -> {_short(run.end)}" if falls else _short(run.end)
-        )
+        how = f"fell {_short(before)} -> {_short(run.end)}" if falls else f"stayed at {_short(run.end)}"
+        evidence += f" while training loss {how}"
     else:
         evidence += " (training loss was not logged often enough to compare)"
-    evidence = evidence[0].upper() + evidence[1:] + "."
-    moved = _score_since(run, best)
+    evidence = _sentence(evidence)
     advice = (
         f"Keep the best step with load_best_model_at_end=True, stop there with EarlyStoppingCallback, and try fewer "
         f"epochs, weight_decay=0.01 or more, {run.lower_rate()}, or more data."
     )
-    if moved is not None:
+    if moved := _score_since(run, best):
         name, then, now = moved
+        way = f"from {_short(then)} to {_short(now)}"
         if now > then + 0.002:
-            evidence += (
-                f" Yet {name} still rose from {_short(then)} to {_short(now)}: the model grows over-confident "
-                f"rather than worse."
-            )
+            evidence += f" Yet {name} still rose {way}: the model grows over-confident rather than worse."
             advice = (
                 f"If {name} is what counts, set metric_for_best_model={name!r} with load_best_model_at_end=True; for "
                 f"probabilities that can be trusted try label_smoothing_factor=0.1, fewer epochs or weight_decay=0.01."
             )
         else:
-            evidence += f" In that time {name} went from {_short(then)} to {_short(now)}."
+            evidence += f" In that time {name} went {way}."
     return Diagnosis("overfitting", evidence, advice)
 
 
 def _erratic(run: _Run) -> Diagnosis | None:
-    advice = (
-        f"Try {run.lower_rate()}, a larger batch (per_device_train_batch_size or gradient_accumulation_steps), "
-        f"warmup_ratio=0.1 and max_grad_norm=1.0."
-    )
+    advice = run.tamed() + "."
     if len(run.losses) >= MIN_LOSSES and run.noise > 0.4 * abs(run.start):
         return Diagnosis(
             "erratic",
@@ -247,28 +231,27 @@ def _erratic(run: _Run) -> Diagnosis | None:
                 f"{_short(run.evals.min())} and {_short(run.evals.max())}, typically by {_short(jump)}.",
                 advice + " A very small validation set looks like this too.",
             )
-    found = run.rise()
-    if found is not None:
-        return Diagnosis(
-            "erratic",
-            f"Validation got worse although training loss did not fall any more: {run.eval_text(found[0])}, "
-            f"{run.train_text()}.",
-            advice + " Keep the best step with load_best_model_at_end=True.",
-        )
-    return None
+    low = run.lowest()
+    if low is None:
+        return None
+    return Diagnosis(
+        "erratic",
+        f"Validation got worse although training loss did not fall any more: {run.eval_text(low)}, {run.train_text()}.",
+        advice + " Keep the best step with load_best_model_at_end=True.",
+    )
 
 
 def _underfitting(run: _Run) -> Diagnosis | None:
+    follow = f" (validation loss {_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
     if not run.trained:
         if len(run.evals) < 2 or run.evals[0] - run.evals.min() > 0.02 * abs(run.evals[0]):
             return None
         return Diagnosis(
             "underfitting",
-            f"Validation loss did not move (validation loss {_walk(run.eval_steps, run.evals)}), and no training loss was logged.",
+            f"Validation loss did not move{follow}, and no training loss was logged.",
             "Log the training loss (a smaller logging_steps), train longer, or try a larger learning_rate (3 times).",
         )
     fall = run.start - run.end
-    follow = f" (validation loss {_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
     if fall < 0.05 * abs(run.start):
         return Diagnosis(
             "underfitting",
@@ -281,11 +264,8 @@ def _underfitting(run: _Run) -> Diagnosis | None:
     first, last = run.level_steps[0], run.level_steps[-1]
     late = run.level_at(first + 0.75 * (last - first)) - run.end
     early = run.start - run.level_at(first + 0.25 * (last - first))
-    following = (
-        len(run.evals) >= 2
-        and run.evals[-1] == run.evals.min()
-        and run.evals[-2] - run.evals[-1] > 0.05 * abs(run.evals[-1])
-    )
+    gain = run.evals[-2] - run.evals[-1] if len(run.evals) >= 2 else 0.0
+    following = gain > 0 and run.evals[-1] == run.evals.min() and gain > 0.05 * abs(run.evals[-1])
     if late > max(0.2 * fall, 4 * run.doubt) and following:
         return Diagnosis(
             "underfitting",
@@ -293,9 +273,9 @@ def _underfitting(run: _Run) -> Diagnosis | None:
             f"share of that in the last quarter, and validation loss {_walk(run.eval_steps, run.evals)}.",
             "Train longer (a larger num_train_epochs), or try twice the learning_rate.",
         )
-    bounded = [v for _, v in run.scores.values() if len(v) and np.nanmin(v) >= 0 and np.nanmax(v) <= 1]
-    if bounded and early > 0.9 * fall and fall < 0.25 * abs(run.start) and max(map(np.nanmax, bounded)) < 0.9:
-        name, values = next((n, v) for n, (_, v) in run.scores.items() if any(v is b for b in bounded))
+    bounded = {n: v for n, (_, v) in run.scores.items() if len(v) and np.nanmin(v) >= 0 and np.nanmax(v) <= 1}
+    if bounded and early > 0.9 * fall and fall < 0.25 * abs(run.start) and max(map(np.nanmax, bounded.values())) < 0.9:
+        name, values = next(iter(bounded.items()))
         return Diagnosis(
             "underfitting",
             f"Learning stopped early at a poor level: {run.train_text()}, nearly all of it in the first quarter, and "
@@ -313,24 +293,22 @@ def _healthy(run: _Run) -> Diagnosis:
         only = f" but one ({_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
         return Diagnosis(
             "healthy",
-            f"{said[0][0].upper()}{said[0][1:]}, without jumps. There is no validation loss{only}, "
-            f"so overfitting cannot be seen.",
+            f"{_sentence(said[0] + ', without jumps')} There is no validation loss{only}, so overfitting cannot be seen.",
             "Pass eval_dataset and eval_strategy='epoch', or 'steps' with eval_steps, to see it.",
         )
     low = int(np.argmin(run.evals))
-    said.append(
-        f"validation loss went {_walk(run.eval_steps, run.evals)}, lowest {_short(run.evals[low])} "
-        f"at step {run.eval_steps[low]:.0f}"
-    )
-    text = " and ".join(said)
-    moved = _score_since(run, run.eval_steps[0])
-    if moved is not None:
+    lowest = f"lowest {_short(run.evals[low])} at step {run.eval_steps[low]:.0f}"
+    text = " and ".join([*said, f"validation loss went {_walk(run.eval_steps, run.evals)}, {lowest}"])
+    if moved := _score_since(run, run.eval_steps[0]):
         text += f", {moved[0]} from {_short(moved[1])} to {_short(moved[2])}"
+    end = "the best step is not the last, so load_best_model_at_end=True gains a little"
     if low == len(run.evals) - 1:
         end = "the last step is the best by validation loss, so load_best_model_at_end=True costs nothing"
-    else:
-        end = "the best step is not the last, so load_best_model_at_end=True gains a little"
-    return Diagnosis("healthy", f"{text[0].upper()}{text[1:]}.", f"Nothing has to change; {end}.")
+    return Diagnosis("healthy", _sentence(text), f"Nothing has to change; {end}.")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _score_since(run: _Run, step: float) -> tuple[str, float, float] | None:
@@ -353,9 +331,7 @@ def _noise(values: np.ndarray) -> float:
 
 
 def _running(function: Callable[..., np.ndarray], values: np.ndarray, width: int) -> np.ndarray:
-    if len(values) < width:
-        return values
-    return function(np.lib.stride_tricks.sliding_window_view(values, width), axis=1)
+    return values if len(values) < width else function(np.lib.stride_tricks.sliding_window_view(values, width), axis=1)
 
 
 def _walk(steps: np.ndarray, values: np.ndarray) -> str:

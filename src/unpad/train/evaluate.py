@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.data.sampler import token_budget_batches
-from unpad.engine.accelerator import Accelerator, move
+from unpad.data.terms import loss_terms, targets
+from unpad.engine.accelerator import Accelerator
+from unpad.engine.loader import move
+from unpad.engine.world import World
 from unpad.errors import ArgumentError, DataError
 from unpad.generate.loop import generate_rows
 from unpad.generate.settings import GenerationConfig
-from unpad.notices import say
-from unpad.train.feed import accepted_by, len_of, loss_terms, targets
+from unpad.notices import say, say_once
+from unpad.train.feed import accepted_by, len_of
+from unpad.train.step import is_out_of_memory
 
 
 class EvalPrediction(NamedTuple):
@@ -61,13 +65,52 @@ class Answers:
 
 def answer_packed(
     model: Any, pack: Callable[[np.ndarray], PackedBatch], lengths: np.ndarray, max_tokens: int, engine: Accelerator
-) -> Iterator[Answers]:  # fmt: skip
+) -> Iterator[list[Answers]]:  # fmt: skip
     """Answers of a native model, in batches of at most `max_tokens` tokens of similar lengths, which `pack` makes of row numbers."""
-    for rows in token_budget_batches(lengths, max_tokens):
+
+    def answer(rows: np.ndarray) -> Answers:
         batch = pack(rows).to(engine.device)
         with engine.autocast():
             output = model(batch)
-        yield _of_rows(model, batch, rows, output)
+        return _of_rows(model, batch, rows, output)
+
+    return _each_batch(token_budget_batches(lengths, max_tokens), answer, engine)
+
+
+def _each_batch(
+    batches: Sequence[np.ndarray], answer: Callable[[np.ndarray], Answers], engine: Accelerator
+) -> Iterator[list[Answers]]:
+    """The answers for this process's batches, one after another; a batch that runs out of memory is answered in parts.
+
+    All processes go through equally many batches, as a sharded model needs it: the answers to one too many are left out.
+    """
+    most = max((len(rows) for rows in batches), default=1)
+
+    def parts(rows: np.ndarray) -> Iterator[Answers]:
+        nonlocal most
+        waiting = [rows]
+        while waiting:
+            rows = waiting.pop()
+            if len(rows) > most:
+                waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                continue
+            try:
+                yield answer(rows)
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or len(rows) == 1 or engine.strategy.name == "fsdp":
+                    raise
+                say_once(
+                    f"out of memory with an evaluation batch of {len(rows)} rows: it is halved, and those after it",
+                    key="halved",
+                )
+                most = len(rows) // 2
+                waiting.append(rows)
+
+    world = engine.world
+    for first in range(0, len(batches), world.size):
+        mine = first + world.rank
+        found = list(parts(batches[min(mine, len(batches) - 1)]))
+        yield found if mine < len(batches) else []
 
 
 def _of_rows(model: Any, batch: PackedBatch, rows: np.ndarray, output: Any) -> Answers:
@@ -86,19 +129,16 @@ def _of_rows(model: Any, batch: PackedBatch, rows: np.ndarray, output: Any) -> A
 
 def answer_collated(
     model: nn.Module, dataset: Any, collator: Callable[[list[Any]], Any], size: int, engine: Accelerator
-) -> Iterator[Answers]:
+) -> Iterator[list[Answers]]:
     """Answers of any model, in batches of `size` rows through the caller's collator."""
     keep = accepted_by(model)
-    for start in range(0, len_of(dataset), size):
-        rows = np.arange(start, min(start + size, len(dataset)))
-        batch = collator([dataset[int(row)] for row in rows])
+
+    def answer(rows: np.ndarray) -> Answers:
+        batch = move(collator([dataset[int(row)] for row in rows]), engine.device)
         if isinstance(batch, PackedBatch):
-            batch = batch.to(engine.device)
             with engine.autocast():
                 output = model(batch)
-            yield _of_rows(model, batch, rows, output)
-            continue
-        batch = move(batch, engine.device)
+            return _of_rows(model, batch, rows, output)
         labels = targets(batch)
         with engine.autocast():
             output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
@@ -115,7 +155,10 @@ def answer_collated(
             raise DataError(f"the model's output has no logits to evaluate; it has {', '.join(fields)}")
         count = loss_terms(batch, len(rows), getattr(model, "next", False) is True)
         loss = fields.get("loss")
-        yield Answers(rows, logits, labels, None if loss is None else loss * count, count, spans)
+        return Answers(rows, logits, labels, None if loss is None else loss * count, count, spans)
+
+    total = len_of(dataset)
+    return _each_batch([np.arange(i, min(i + size, total)) for i in range(0, total, size)], answer, engine)
 
 
 class Written(NamedTuple):
@@ -144,8 +187,12 @@ def write(
         kept = torch.ones_like(ids) if mask is None else mask
         sources += [row[there != 0].numpy() for row, there in zip(ids, kept, strict=True)]
         references += [] if labels is None else [row[row != IGNORED_LABEL].numpy() for row in labels]
-    with engine.autocast():
-        found = generate_rows(model, sources=sources, settings=settings, tokenizer=tokenizer)
+    world = engine.world
+    mine = sources[world.rank :: world.size]
+    with engine.autocast(), engine.strategy.whole(model):
+        written = generate_rows(model, sources=mine, settings=settings, tokenizer=tokenizer) if mine else []
+    parts = world.objects(written)
+    found = [parts[row % world.size][row // world.size] for row in range(len(sources))]
     start, pad = model.config.decoder_start_token_id or 0, model.config.pad_token_id or 0
     return Written([texts[0] for texts in found], references or None, start, pad)
 
@@ -173,15 +220,32 @@ def streams(compute_metrics: Any) -> bool:
     return hasattr(compute_metrics, "reduce")
 
 
+class InterruptedEvaluationError(Exception):
+    """An evaluation was left because the run was asked to stop."""
+
+
+class _Judged(NamedTuple):
+    """What is kept of the answers for one batch, on the host."""
+
+    rows: np.ndarray
+    reduced: np.ndarray | None
+    logits: np.ndarray | None
+    labels: np.ndarray | None
+    loss_sum: float | None
+    terms: int
+    spans: bool
+
+
 def evaluate(
-    answers: Iterator[Answers], size: int, prefix: str, compute_metrics: Any, keep_logits: bool,
-    written: Callable[[], Written] | None = None,
+    answers: Iterator[list[Answers]], size: int, prefix: str, compute_metrics: Any, keep_logits: bool, world: World,
+    written: Callable[[], Written] | None = None, stop: Callable[[], bool] = lambda: False,
 ) -> PredictionOutput:  # fmt: skip
     """Consume `answers` for `size` samples; where `written` is given, the texts that it makes are judged and kept in place of logits.
 
     `compute_metrics`: None; a function of an `EvalPrediction` with all logits; or a streaming metric (`reduce(logits)`,
     `add_batch`, `compute`) that sees one reduced batch at a time, with the samples' numbers as `rows` if its `by_row` is true; it gets
-    generated texts as lists of arrays. Logits are kept only when a function or `keep_logits` asks.
+    generated texts as lists of arrays. Logits are kept only when a function or `keep_logits` asks. All processes get the answers of all,
+    in the order in which one process alone would have made them. Raises InterruptedEvaluationError once `stop` is true on any process.
     """
     streaming = streams(compute_metrics)
     by_row = streaming and getattr(compute_metrics, "by_row", False)
@@ -191,26 +255,38 @@ def evaluate(
     labels: list[np.ndarray] = []
     rows: list[np.ndarray] = []
     loss_sum, loss_count, batches, spans = 0.0, 0, 0, False
+
+    def judged(answer: Answers) -> _Judged:
+        there = answer.logits is not None and written is None
+        judge = there and streaming and (answer.labels is not None or by_row)
+        return _Judged(
+            answer.rows,
+            _host(compute_metrics.reduce(answer.logits)) if judge else None,
+            _host(answer.logits.float()) if there and keep else None,  # type: ignore[union-attr]
+            _host(answer.labels) if there else None,
+            None if answer.loss_sum is None else float(answer.loss_sum),
+            int(answer.count),
+            answer.spans,
+        )
+
     with torch.inference_mode():
-        for answer in answers:
-            batches, spans = batches + 1, answer.spans
-            if answer.loss_sum is not None:
-                loss_sum += float(answer.loss_sum)
-                loss_count += int(answer.count)
-            if answer.logits is None or written is not None:
-                continue
-            if streaming and (answer.labels is not None or by_row):
-                given = {"rows": answer.rows} if by_row else {}
-                compute_metrics.add_batch(
-                    predictions=compute_metrics.reduce(answer.logits).cpu().numpy(),
-                    references=None if answer.labels is None else answer.labels.cpu().numpy(),
-                    **given,
-                )
-            if keep:
-                rows.append(answer.rows)
-                kept.append(answer.logits.float().cpu().numpy())
-                if answer.labels is not None:
-                    labels.append(answer.labels.cpu().numpy())
+        for mine in answers:
+            everyone = world.objects(([judged(answer) for answer in mine], stop()))
+            if any(asked for _, asked in everyone):
+                raise InterruptedEvaluationError
+            for found in (found for theirs, _ in everyone for found in theirs):
+                batches, spans = batches + 1, found.spans
+                if found.loss_sum is not None:
+                    loss_sum += found.loss_sum
+                    loss_count += found.terms
+                if found.reduced is not None:
+                    given = {"rows": found.rows} if by_row else {}
+                    compute_metrics.add_batch(predictions=found.reduced, references=found.labels, **given)
+                if found.logits is not None:
+                    rows.append(found.rows)
+                    kept.append(found.logits)
+                    if found.labels is not None:
+                        labels.append(found.labels)
     texts = None if written is None else written()
     seconds = time.perf_counter() - started
     metrics: dict[str, float] = {}
@@ -244,6 +320,10 @@ def evaluate(
     )
     named = {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": _number(v) for k, v in metrics.items()}
     return PredictionOutput(predictions, label_ids, named)
+
+
+def _host(values: Tensor | None) -> np.ndarray | None:
+    return None if values is None else values.cpu().numpy()
 
 
 def _in_order(parts: list[np.ndarray], rows: list[np.ndarray], size: int) -> np.ndarray:

@@ -11,17 +11,18 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from unpad.batch import IGNORED_LABEL, PackedBatch
-from unpad.data.sampler import BatchSampler
+from unpad.batch import PackedBatch
+from unpad.data.sampler import BatchSampler, deal, shares
 from unpad.data.stream import TokenStream
-from unpad.data.tokens import SPAN_FIELDS, TokenStore
+from unpad.data.terms import loss_terms, token_count
+from unpad.data.tokens import TokenStore
+from unpad.engine.world import World
 from unpad.errors import ArgumentError, DataError, TrainingError
 from unpad.models.model import Model
 from unpad.train.arguments import TrainingArguments
@@ -35,20 +36,28 @@ class Micro:
     count: int
     tokens: int
     rows: np.ndarray
+    epoch: int = 0
+    empty: bool = False
+    """It holds a row that does not count: there are fewer rows than processes, and all have to take part."""
+
+
+Make = Callable[[np.ndarray, int], tuple[Any, int, int]]
+"""Rows and epoch -> a batch, its loss terms and its tokens."""
 
 
 class Feed:
-    """Micro-batches by (epoch, k), and their grouping into optimizer steps."""
+    """Micro-batches by (epoch, k), and their grouping into optimizer steps, of which each process computes its share."""
 
     def __init__(
-        self,
-        sampler: BatchSampler,
-        accumulation: int,
-        make: Callable[[np.ndarray, int], Micro],
-        fingerprint: str,
-        rows: int,
-    ) -> None:
-        self._sampler, self._accumulation, self._make = sampler, accumulation, make
+        self, sampler: BatchSampler, args: TrainingArguments, make: Make, fingerprint: str, rows: int, lengths: np.ndarray | None, world: World
+    ) -> None:  # fmt: skip
+        self._sampler, self._accumulation, self._make = sampler, args.gradient_accumulation_steps, make
+        self._lengths, self._world = lengths, world
+        self._most = (
+            {"max_tokens": args.max_tokens_per_batch}
+            if args.max_tokens_per_batch
+            else {"max_rows": args.per_device_train_batch_size}
+        )
         self.fingerprint, self.rows = fingerprint, rows
         self._bounds = [0]  # first step of each epoch; with a token budget epochs differ in their number of steps
 
@@ -77,9 +86,26 @@ class Feed:
         return [self._sampler.batch(epoch, i) for i in range(first, last)]
 
     def step(self, step: int) -> list[Micro]:
-        """The micro-batches of optimizer step `step`."""
+        """This process's micro-batches of optimizer step `step`."""
         epoch, _ = self.place(step)
-        return [self._make(rows, epoch) for rows in self.rows_of(step)]
+        parts = self.rows_of(step)
+        if self._world.size > 1:
+            rows = np.concatenate(parts)
+            lengths = np.ones(len(rows), np.int64) if self._lengths is None else self._lengths[rows]
+            parts = [rows[part] for part in shares(lengths, self._world.size, **self._most)[self._world.rank]]
+            return [self._micro(part if len(part) else rows[:1], epoch, not len(part)) for part in parts]
+        return [self._micro(part, epoch) for part in parts]
+
+    def _micro(self, rows: np.ndarray, epoch: int, empty: bool = False) -> Micro:
+        batch, count, tokens = self._make(rows, epoch)
+        return Micro(batch, 0 if empty else count, 0 if empty else tokens, rows, epoch, empty)
+
+    def halves(self, micro: Micro) -> list[Micro]:
+        """The same rows in two micro-batches, where there are two."""
+        if len(micro.rows) < 2:
+            return [micro]
+        half = len(micro.rows) // 2
+        return [self._micro(rows, micro.epoch) for rows in (micro.rows[:half], micro.rows[half:])]
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps of the position beside the step: nothing."""
@@ -100,7 +126,9 @@ class StreamFeed:
     Raises ArgumentError without `max_steps` and for blocks that are longer than the model.
     """
 
-    def __init__(self, stream: TokenStream, args: TrainingArguments, model: Model, change: Change) -> None:
+    def __init__(
+        self, stream: TokenStream, args: TrainingArguments, model: Model, change: Change, world: World
+    ) -> None:
         facts = stream.state_dict()
         size = facts["block_size"]
         if args.max_steps <= 0:
@@ -109,7 +137,7 @@ class StreamFeed:
             raise ArgumentError(
                 f"a stream with block_size={size} is too long for a model of {most} tokens; make it with less"
             )
-        self._stream, self._args, self._model, self._change = stream, args, model, change
+        self._stream, self._args, self._model, self._change, self._world = stream, args, model, change, world
         self._budget = args.max_tokens_per_batch or args.per_device_train_batch_size * size
         self._batches: Iterator[PackedBatch] | None = None
         self._documents: dict[int, list[np.ndarray]] = {}
@@ -138,7 +166,26 @@ class StreamFeed:
         self._documents[step] = [micro.rows for micro in micros]
         self._documents.pop(step - 64, None)  # losses are looked at some steps late, see Trainer._settle
         self._seen, self._steps = self._seen + sum(len(micro.rows) for micro in micros), self._steps + 1
-        return micros
+        return micros if self._world.size == 1 else [self._share(micro) for micro in micros]
+
+    def _share(self, micro: Micro) -> Micro:
+        """This process's rows of a micro-batch; all processes read the same stream."""
+        lengths = [len(row) for row in micro.batch.rows(micro.batch.input_ids)]
+        mine = deal(lengths, self._world.size)[self._world.rank].tolist()
+        return self._part(micro, mine) if mine else replace(self._part(micro, [0]), count=0, tokens=0, empty=True)
+
+    def _part(self, micro: Micro, places: list[int]) -> Micro:
+        batch = micro.batch.take(places)
+        return replace(
+            micro, batch=batch, count=loss_terms(batch, len(places), self._model.next), tokens=batch.tokens, rows=np.asarray(batch.sample_ids)
+        )  # fmt: skip
+
+    def halves(self, micro: Micro) -> list[Micro]:
+        """The same rows in two micro-batches, where there are two."""
+        size = len(micro.batch)
+        if size < 2:
+            return [micro]
+        return [self._part(micro, list(places)) for places in (range(size // 2), range(size // 2, size))]
 
     def _next(self) -> Micro:
         batch = None
@@ -167,7 +214,7 @@ class StreamFeed:
 
 
 def packed_feed(
-    store: TokenStore, args: TrainingArguments, change: Change = lambda epoch: None, shifted: bool = False
+    store: TokenStore, args: TrainingArguments, world: World, change: Change = lambda epoch: None, shifted: bool = False
 ) -> Feed:
     """Batches of a token store for native models; `shifted` as for `loss_terms`. Raises DataError where no token has a next one."""
     if shifted and store.lengths.max() < 2:
@@ -175,34 +222,31 @@ def packed_feed(
             "no row of the training data has two tokens, so there is no next one to learn; make longer rows"
         )
 
-    def make(rows: np.ndarray, epoch: int) -> Micro:
+    def make(rows: np.ndarray, epoch: int) -> tuple[Any, int, int]:
         batch = store.pack(rows)
         if (remake := change(epoch)) is not None:
             batch = remake(batch)
-        return Micro(batch, loss_terms(batch, len(rows), shifted), token_count(batch), rows)
+        return batch, loss_terms(batch, len(rows), shifted), token_count(batch)
 
-    return Feed(
-        _sampler(args, len(store), store.fingerprint, store.lengths),
-        args.gradient_accumulation_steps,
-        make,
-        store.fingerprint,
-        len(store),
-    )
+    sampler = _sampler(args, len(store), store.fingerprint, store.lengths)
+    return Feed(sampler, args, make, store.fingerprint, len(store), store.lengths, world)
 
 
-def collated_feed(dataset: Any, collator: Callable[[list[Any]], Any], model: Any, args: TrainingArguments) -> Feed:
+def collated_feed(
+    dataset: Any, collator: Callable[[list[Any]], Any], model: Any, args: TrainingArguments, world: World
+) -> Feed:
     """Batches of any map-style data set through the caller's collator, for any module."""
     size = len_of(dataset)
     keep, shifted = accepted_by(model), isinstance(model, Model) and model.next
 
-    def make(rows: np.ndarray, epoch: int) -> Micro:
+    def make(rows: np.ndarray, epoch: int) -> tuple[Any, int, int]:
         batch = collator([dataset[int(row)] for row in rows])
         if not isinstance(batch, PackedBatch) and keep is not None and hasattr(batch, "keys"):
             batch = {key: batch[key] for key in batch.keys() if key in keep}  # noqa: SIM118
-        return Micro(batch, loss_terms(batch, len(rows), shifted), token_count(batch), rows)
+        return batch, loss_terms(batch, len(rows), shifted), token_count(batch)
 
     fingerprint = hashlib.blake2b(f"{getattr(dataset, '_fingerprint', '')}/{size}".encode(), digest_size=16).hexdigest()
-    return Feed(_sampler(args, size, fingerprint, None), args.gradient_accumulation_steps, make, fingerprint, size)
+    return Feed(_sampler(args, size, fingerprint, None), args, make, fingerprint, size, None, world)
 
 
 def len_of(dataset: Any) -> int:
@@ -235,48 +279,6 @@ def accepted_by(model: Any) -> set[str] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters}
-
-
-def targets(batch: Any) -> Tensor | None:
-    """The labels of a batch; for answers in texts their starts and ends, [B, 2]."""
-    ends = [_get(batch, name) for name in SPAN_FIELDS]
-    return _get(batch, "labels") if any(end is None for end in ends) else torch.stack([e.view(-1) for e in ends], 1)
-
-
-def label_count(labels: Any, rows: int) -> int:
-    """Loss terms in a batch: labels that are not -100, or rows where there are none."""
-    if labels is None:
-        return rows
-    return int((labels != IGNORED_LABEL).sum()) if not labels.is_floating_point() else int(labels.numel())
-
-
-def loss_terms(batch: Any, rows: int, shifted: bool = False) -> int:
-    """Terms of the loss in a batch. `shifted`: a token is asked for the label after it, so that none asks for a sequence's first."""
-    if isinstance(batch, PackedBatch):
-        labels = batch.labels if batch.target is None else batch.target.labels
-        first = batch.labels[batch.cu_seqlens[:-1].long()] if shifted and batch.labels is not None else None
-    else:
-        labels, first = targets(batch), None
-        if shifted and labels is not None:  # of padded rows: what attention does not see is no part of the sequence
-            mask = _get(batch, "attention_mask")
-            kept = torch.ones_like(labels) if mask is None else (mask != 0).long()
-            labels = labels.masked_fill(kept == 0, IGNORED_LABEL)
-            first = labels.gather(1, kept.argmax(1, keepdim=True))
-    return label_count(labels, rows) - (0 if first is None else label_count(first, rows))
-
-
-def token_count(batch: Any) -> int:
-    """Tokens that are not padding, of source and target, where the batch tells."""
-    if isinstance(batch, PackedBatch):
-        return batch.tokens + (0 if batch.target is None else batch.target.tokens)
-    mask, ids = _get(batch, "attention_mask"), _get(batch, "input_ids")
-    return int(mask.sum()) if mask is not None else int(ids.numel()) if ids is not None else 0
-
-
-def _get(batch: Any, name: str) -> Any:
-    if isinstance(batch, PackedBatch):
-        return getattr(batch, name, None)
-    return batch[name] if hasattr(batch, "keys") and name in batch else None
 
 
 def loss_of(output: Any) -> Tensor:

@@ -45,7 +45,8 @@ class FrozenBase:
 
     def filler(self, store: TokenStore, split: str) -> Callable[[PackedBatch], PackedBatch]:
         """What puts the vectors into batches of the store; they are computed or read when the first batch comes."""
-        values: np.ndarray | None = None
+        many = self.engine.num_processes > 1  # the main one writes, and all wait for it here
+        values: np.ndarray | None = self._values(store, split) if many else None
         starts = np.cumsum(store.lengths) - store.lengths
 
         def fill(batch: PackedBatch) -> PackedBatch:
@@ -84,14 +85,17 @@ class FrozenBase:
         else:
             megabytes = 4e-6 * shape[0] * shape[1]
             say(f"{split}: the frozen base computes its vectors once, kept in {path} ({megabytes:,.1f} MB)")
-            with writing_to(path):
-                self._write(path, store, shape)
-            for other in set(self.folder.glob(f"{split}-*.npy")) - {path}:
-                other.unlink()  # of data or weights that are gone
+            self.engine.world.on_main(lambda: self._replace(path, store, shape, split))
             values = _opened(path, shape)
         assert values is not None
         self._known[split] = (state, values)
         return values
+
+    def _replace(self, path: Path, store: TokenStore, shape: tuple[int, int], split: str) -> None:
+        with writing_to(path):
+            self._write(path, store, shape)
+        for other in set(self.folder.glob(f"{split}-*.npy")) - {path}:
+            other.unlink()  # of data or weights that are gone
 
     def _write(self, path: Path, store: TokenStore, shape: tuple[int, int]) -> None:
         """Compute all vectors, longest rows first, and write each to its place; the file gets its name when it is whole."""

@@ -39,10 +39,8 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise DataError(
-            f"cannot read the history {str(file)!r} ({error.strerror or error}). "
-            f"Pass a metrics.jsonl, or the output folder of a run."
-        ) from None
+        how = "Pass a metrics.jsonl, or the output folder of a run"
+        raise DataError(f"cannot read the history {str(file)!r} ({error.strerror or error}). {how}.") from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip(b" \t\r\0")]
     records = []
     for number, line in numbered:
@@ -55,10 +53,8 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         elif number == numbered[-1][0]:
             say(f"line {number} of {str(file)!r} is unfinished (the process was stopped while writing it); ignored.")
         else:
-            shown = line[:40].decode("utf-8", "replace")
-            raise DataError(
-                f"line {number} of {str(file)!r} is not one JSON object but {shown!r}. Mend or remove that line."
-            )
+            wrong = f"not one JSON object but {line[:40].decode('utf-8', 'replace')!r}"
+            raise DataError(f"line {number} of {str(file)!r} is {wrong}. Mend or remove that line.")
     return records
 
 
@@ -101,17 +97,14 @@ def sparkline(values: Iterable[float], width: int = 60) -> str:
     """The values as one line of block characters, at most `width` wide; `·` where a value is not finite."""
     blocks = "▁▂▃▄▅▆▇█"
     array = np.array([math.nan if v is None else v for v in values], dtype=np.float64)
-    if len(array) > width:
-        array = np.array([part.mean() for part in np.array_split(array, width)])
+    array = _means(array, width) if len(array) > width else array
     known = array[np.isfinite(array)]
     if not len(known):
         return "·" * len(array)
-    low, high = float(known.min()), float(known.max())
-    if not high / 2 - low / 2 > 0:  # halves, so that the span cannot overflow
-        return "".join(blocks[3] if math.isfinite(v) else "·" for v in array)
-    return "".join(
-        blocks[round(7 * ((v / 2 - low / 2) / (high / 2 - low / 2)))] if math.isfinite(v) else "·" for v in array
-    )
+    low, high = float(known.min()) / 2, float(known.max()) / 2  # halves, so that the span cannot overflow
+    places = [round(7 * ((v / 2 - low) / (high - low))) if high > low else 3 for v in known.tolist()]
+    shown = iter(blocks[place] for place in places)
+    return "".join(next(shown) if math.isfinite(v) else "·" for v in array)
 
 
 def finite(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,10 +117,11 @@ def thin(steps: np.ndarray, values: np.ndarray, most: int = 1500) -> tuple[np.nd
     """Means of neighbours, so that at most `most` points remain: neither eyes nor medians need more."""
     if len(values) <= most:
         return steps, values
-    return (
-        np.array([part.mean() for part in np.array_split(steps, most)]),
-        np.array([part.mean() for part in np.array_split(values, most)]),
-    )
+    return _means(steps, most), _means(values, most)
+
+
+def _means(values: np.ndarray, parts: int) -> np.ndarray:
+    return np.array([part.mean() for part in np.array_split(values, parts)])
 
 
 def is_number(value: object) -> bool:
@@ -143,10 +137,5 @@ def loss_keys(history: History) -> list[str]:
 
 def metric_keys(history: History) -> list[str]:
     """Keys of the figures that evaluations give, in the order they first appear; losses and timings left out."""
-    keys = {
-        key: None
-        for record in history
-        for key, value in record.items()
-        if key.startswith("eval_") and is_number(value) and not key.endswith(_NOT_METRICS)
-    }
-    return list(keys)
+    pairs = ((key, value) for record in history for key, value in record.items() if key.startswith("eval_"))
+    return list(dict.fromkeys(k for k, value in pairs if is_number(value) and not k.endswith(_NOT_METRICS)))

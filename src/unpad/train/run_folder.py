@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from unpad.checkpoint.files import (
     newest_valid,
     prune,
     recover,
+    remove_folder,
     staged_folder,
     verify,
+    writing_to,
 )
 from unpad.engine.accelerator import Accelerator
 from unpad.engine.state import read_tree, write_tree
@@ -46,18 +47,29 @@ class RunFolder:
         earlier = [*checkpoints(self.path), *(p for p in (self.path / HISTORY,) if p.exists())]
         if earlier and overwrite:
             for path in earlier:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove_folder(path) if path.is_dir() else path.unlink()
             say(f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)")
         elif earlier:
-            number = 1
-            while (aside := self.path / f"earlier-{number}").exists():
-                number += 1
-            aside.mkdir()
-            for path in earlier:
-                path.rename(aside / path.name)
+            aside = self._set_aside(earlier)
             more = f"; continue it with resume_from_checkpoint={str(aside)!r}" if earlier[0].name != HISTORY else ""
             what = "an earlier run" if more else f"the {HISTORY} of a run or an evaluation"
             say(f"{self.path} holds {what}: moved to {aside}{more}")
+
+    def set_aside_after(self, step: int) -> None:
+        """Move checkpoints of later steps than `step`, from which the run goes on, aside: damaged ones, or those of another future."""
+        later = [path for path in checkpoints(self.path) if int(path.name.removeprefix("checkpoint-")) > step]
+        if later:
+            say(f"{listing(path.name for path in later)} of {self.path} moved to {self._set_aside(later)}")
+
+    def _set_aside(self, paths: Sequence[Path]) -> Path:
+        number = 1
+        while (aside := self.path / f"earlier-{number}").exists():
+            number += 1
+        with writing_to(aside):
+            aside.mkdir()
+            for path in paths:
+                path.rename(aside / path.name)
+        return aside
 
     def _make(self) -> None:
         try:
@@ -138,7 +150,7 @@ class RunFolder:
         self,
         step: int,
         save_model: Any,
-        engine: Accelerator,
+        engine_state: dict[str, Any],
         state: TrainerState,
         callbacks: Sequence[TrainerCallback],
         args: TrainingArguments,
@@ -151,7 +163,7 @@ class RunFolder:
             if state.best_model_checkpoint:  # a name, not a path: the folder of the run may be moved
                 position["best_model_checkpoint"] = Path(state.best_model_checkpoint).name
             tree = {
-                "engine": engine.state(),
+                "engine": engine_state,
                 "trainer": position,
                 "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
             }
@@ -186,10 +198,11 @@ class RunFolder:
                 f"{folder} is of another run ({listing(differing, 3)}); give the same arguments, or another output_dir"
             )
         engine.restore(tree["engine"])
-        saved = dict(tree["callbacks"])
-        for callback in callbacks:
-            if type(callback).__name__ in saved:
-                callback.load_state_dict(saved[type(callback).__name__])
+        saved = list(tree["callbacks"])
+        for callback in callbacks:  # several of one class stand in the order in which they were given
+            place = next((i for i, (name, _) in enumerate(saved) if name == type(callback).__name__), None)
+            if place is not None:
+                callback.load_state_dict(saved.pop(place)[1])
         state.max_steps = fresh.max_steps
         if state.best_model_checkpoint:
             state.best_model_checkpoint = str(folder.parent / state.best_model_checkpoint)

@@ -36,6 +36,10 @@ class TrainerState:
     """Content of the training data: a run continues only on the same."""
     stream: dict[str, Any] | None = None
     """Where a stream of training data stands."""
+    owes_evaluation: bool = False
+    """The evaluation after this step was left because the run was asked to stop: it is the first thing that a continued run does."""
+    stopped_early: bool = False
+    """A callback has ended the run before its last step."""
     recipe: dict[str, Any] = field(default_factory=dict)
     """The arguments that decide what step k computes; a run continues only under the same."""
 

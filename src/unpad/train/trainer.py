@@ -23,23 +23,34 @@ from unpad.batch import PackedBatch
 from unpad.checkpoint.files import verify, writing_to
 from unpad.compat import ALIASES, modern
 from unpad.data.collators import DataCollatorWithPadding, PackingCollator, default_data_collator
+from unpad.data.sampler import mixed
 from unpad.data.stream import TokenStream
 from unpad.data.tokens import LABEL_FIELDS, TokenStore
-from unpad.engine.accelerator import Accelerator, move
+from unpad.engine.accelerator import Accelerator
 from unpad.engine.optim import PreparedOptimizer, adamw
 from unpad.engine.schedules import get_scheduler
 from unpad.engine.state import read_tree, set_seed, write_tree
+from unpad.engine.stop import Stopped, StopRequest
 from unpad.errors import ArgumentError, CheckpointError, DataError, TrainingError, listing, nearest
 from unpad.generate.settings import GenerationConfig
 from unpad.notices import say, say_once
 from unpad.train.arguments import TrainingArguments
 from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
 from unpad.train.checks import checked_callbacks, checked_functions, checked_pair
-from unpad.train.evaluate import PredictionOutput, answer_collated, answer_packed, evaluate, learn_length, write
-from unpad.train.feed import Feed, Micro, StreamFeed, collated_feed, len_of, loss_of, packed_feed
+from unpad.train.evaluate import (
+    InterruptedEvaluationError,
+    PredictionOutput,
+    answer_collated,
+    answer_packed,
+    evaluate,
+    learn_length,
+    write,
+)
+from unpad.train.feed import Feed, StreamFeed, collated_feed, len_of, packed_feed
 from unpad.train.frozen import frozen_base
 from unpad.train.run_folder import HISTORY, RunFolder
 from unpad.train.state import TrainerControl, TrainerState
+from unpad.train.step import Stepper
 
 RECIPE = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch", "group_by_length", "learning_rate", "weight_decay",
@@ -105,13 +116,19 @@ class Trainer:
                 )
             if name != "none":
                 self.callbacks.append(TRACKERS[name]())
-        if not self.args.disable_tqdm:
-            self.callbacks.append(ProgressCallback())
         self.state, self.control = TrainerState(), TrainerControl()
-        place = "cpu" if self.args.use_cpu else None
-        self.accelerator = Accelerator(self.args.chosen_precision, device=place)
+        self.accelerator = Accelerator(
+            self.args.chosen_precision, cpu=self.args.use_cpu, strategy="fsdp" if self.args.fsdp else "auto",
+            gradient_checkpointing=self.args.gradient_checkpointing, find_unused_parameters=self.args.ddp_find_unused_parameters,
+        )  # fmt: skip
+        if not self.accelerator.is_main_process:
+            self.callbacks = [c for c in self.callbacks if not isinstance(c, tuple(TRACKERS.values()))]
+        elif not self.args.disable_tqdm:
+            self.callbacks.append(ProgressCallback())
         self.model.to(self.accelerator.device)
         self.folder = RunFolder(self.args.output_dir)
+        self._running: Any = None  # the module that training calls
+        self._stop = StopRequest()
         self._stores: dict[int, tuple[Any, TokenStore]] = {}
         self._frozen = frozen_base(self.model, self.args, self.accelerator, self._packs())
 
@@ -196,10 +213,10 @@ class Trainer:
                 raise ArgumentError(
                     "a TokenStream trains causal language models of this library; give a data set with rows"
                 )
-            return StreamFeed(self.train_dataset, self.args, self.model, self._change)
+            return StreamFeed(self.train_dataset, self.args, self.model, self._change, self.accelerator.world)
         len_of(self.train_dataset)
         if not self._packs():
-            return collated_feed(self.train_dataset, self._collator(), self.model, self.args)
+            return collated_feed(self.train_dataset, self._collator(), self.model, self.args, self.accelerator.world)
         store = self._store(self.train_dataset, "train")
         if self.model.head_name == "base":
             raise ArgumentError(
@@ -220,7 +237,8 @@ class Trainer:
         if store.longest_target is not None:
             learn_length(self.model.generation_config, store.longest_target, self.model.config.longest - 1)
         fill = None if self._frozen is None else self._frozen.filler(store, "train")
-        return packed_feed(store, self.args, self._change if fill is None else lambda epoch: fill, self.model.next)
+        change = self._change if fill is None else lambda epoch: fill
+        return packed_feed(store, self.args, self.accelerator.world, change, self.model.next)
 
     # -- training
 
@@ -234,20 +252,31 @@ class Trainer:
         args = self.args
         self._check_evaluation()
         resume = resume_from_checkpoint if resume_from_checkpoint is not None else args.resume_from_checkpoint
+        if not resume and self.accelerator.restarted:
+            resume = True  # torchrun started the processes again
         feed = self._feed()
         total = args.max_steps if args.max_steps > 0 else feed.total_steps(args.num_train_epochs)  # type: ignore[union-attr]
-        optimizer, scheduler = self._optimizer_and_schedule(total)
         recipe = {name: getattr(args, name) for name in RECIPE}
         recipe |= {"max_steps": total, "precision": self.accelerator.precision.name}
         self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
         self.control = TrainerControl()
+        self.accelerator.world.agree("what they train", {"the training data": feed.fingerprint, **recipe})
         self._smooth(args.label_smoothing_factor)
         try:
-            self._begin(resume)
+            found = self._begin(resume)
+            optimizer, scheduler = self._optimizer_and_schedule(total)
+            if found is not None:
+                self.state = self.folder.load(found, self.accelerator, self.state, self.callbacks)
+                self.control.should_training_stop = self.state.stopped_early
+                ended = ", where a callback had ended the run" if self.state.stopped_early else ""
+                say(f"continuing from {found} at step {self.state.global_step} of {self.state.max_steps}{ended}")
+                self._on_main(partial(self.folder.set_aside_after, self.state.global_step))
+            self._on_main(partial(self.folder.rewrite_history, self.state.log_history))
             feed.seek(self.state.stream)
             started, first = time.perf_counter(), self.state.global_step
             self._call("on_train_begin")
-            self._run(feed, optimizer, scheduler)
+            with self._stop:
+                self._run(feed, optimizer, scheduler)
             seconds = time.perf_counter() - started
             self._load_best()
         finally:
@@ -269,7 +298,7 @@ class Trainer:
         self._log(metrics)
         self._call("on_train_end")
         if args.draw_curves:
-            self.draw_curves()
+            self._on_main(self.draw_curves)
         return TrainOutput(self.state.global_step, loss, metrics)
 
     def _check_evaluation(self) -> None:
@@ -299,23 +328,27 @@ class Trainer:
         if self._native:
             self.model.label_smoothing = share
 
-    def _begin(self, resume: str | Path | bool | None) -> None:
-        """Continue from a checkpoint, or make the folder ready for a new run."""
-        found = self.folder.find(resume) if resume else None
+    def _begin(self, resume: str | Path | bool | None) -> Path | None:
+        """The checkpoint to continue from, with its weights in the model; or None, with the folder ready for a new run."""
+        found = self._on_main(lambda: self.folder.find(resume)) if resume else None
         if found is not None:
             self._load_model(found)
-            self.state = self.folder.load(found, self.accelerator, self.state, self.callbacks)
-            say(f"continuing from {found} at step {self.state.global_step} of {self.state.max_steps}")
-        else:
-            if not resume:
-                self.folder.begin(self.args.overwrite_output_dir)
-            set_seed(self.args.seed)
-        self.folder.rewrite_history(self.state.log_history)
+            return found
+        if not resume:
+            self._on_main(lambda: self.folder.begin(self.args.overwrite_output_dir))
+        set_seed(self.args.seed)
+        if rank := self.accelerator.process_index:  # other dropout masks than those of the main process
+            torch.manual_seed(mixed(self.args.seed, rank))
+        return None
+
+    def _on_main(self, act: Callable[[], Any]) -> Any:
+        return self.accelerator.world.on_main(act)
 
     def _optimizer_and_schedule(self, total: int) -> tuple[PreparedOptimizer, Any]:
         args = self.args
         self.accelerator.release_optimizers()
         given = self._given_optimizer
+        self._running = self.accelerator.wrap(self.model, [given] if given is not None else [])
         plain = (
             adamw(
                 self.model,
@@ -329,8 +362,11 @@ class Trainer:
             else given
         )
         schedule = self._given_scheduler or get_scheduler(args.lr_scheduler_type, plain, args.warmup(total), total)
-        optimizer, schedule = self.accelerator.prepare(plain, schedule)
-        optimizer.keep_rows(self.model, self._used_ids() if given is None else None)  # theirs keeps its own parameters
+        optimizer, schedule = self.accelerator.prepare_pair(self.model, plain, schedule)
+        if self.accelerator.num_processes == 1:
+            optimizer.keep_rows(
+                self.model, self._used_ids() if given is None else None
+            )  # theirs keeps its own parameters
         return optimizer, schedule
 
     def _used_ids(self) -> Tensor | None:
@@ -350,8 +386,16 @@ class Trainer:
         state, control, args = self.state, self.control, self.args
         pending: list[tuple[int, Tensor]] = []
         eager = self.accelerator.device.type == "cpu"
+        stepper = Stepper(self.accelerator, self._running, optimizer)
         self.model.train()
         optimizer.zero_grad()
+        if state.owes_evaluation and state.global_step:
+            state.owes_evaluation = False
+            epoch, k = feed.place(state.global_step - 1)
+            self._decide(epoch_ends=k + 1 == feed.steps(epoch))
+            self._evaluate_and_save()
+            if state.owes_evaluation:
+                self._leave(saved=True)
         while state.global_step < state.max_steps and not control.should_training_stop:
             epoch, k = feed.place(state.global_step)
             in_epoch = feed.steps(epoch)
@@ -363,7 +407,7 @@ class Trainer:
                 self.model.train()
             for layer in optimizer.rows:  # whatever was done to the model: these rows are what the optimizer trains
                 layer.train()
-            loss = self._forward_backward(micros)
+            loss, tokens, stop = stepper.step(micros, feed, self._stop.asked is not None)
             norm = optimizer.clipped_step(args.max_grad_norm)
             learning_rate = scheduler.get_last_lr()[0]
             scheduler.step()
@@ -371,35 +415,35 @@ class Trainer:
             pending.append((state.global_step, loss))
             state.global_step += 1
             state.epoch = epoch + (k + 1) / in_epoch
-            state.tokens += sum(micro.tokens for micro in micros)
+            state.tokens += tokens
             self._decide(epoch_ends=k + 1 == in_epoch)
             if eager or len(pending) >= 20 or control.should_log or control.should_evaluate or control.should_save:
                 self._settle(pending, feed)
             self._call("on_step_end", loss=loss, learning_rate=learning_rate)
-            self._act(norm, learning_rate)
             if k + 1 == in_epoch:
                 self._call("on_epoch_end")
+            saved = self._act(norm, learning_rate)
+            if stop or state.owes_evaluation or (self._stop.asked is not None and self.accelerator.num_processes == 1):
+                self._settle(pending, feed)
+                self._leave(saved)
         self._settle(pending, feed)
 
-    def _forward_backward(self, micros: list[Micro]) -> Tensor:
-        """Gradients of the mean loss over the whole global batch; returns that mean, on the device."""
-        count = max(sum(micro.count for micro in micros), 1)
-        total: Tensor | None = None
-        for micro in micros:
-            batch = move(micro.batch, self.accelerator.device)
-            with self.accelerator.autocast():
-                output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
-            loss_sum = getattr(output, "loss_sum", None)
-            share = loss_sum / count if loss_sum is not None else loss_of(output) * (micro.count / count)
-            self.accelerator.backward_raw(share)
-            total = share.detach() if total is None else total + share.detach()
-        assert total is not None
-        return total
+    def _leave(self, saved: bool) -> None:
+        """Save what is not saved yet, and end the process so that it can be started again."""
+        if not saved:
+            self._save_checkpoint()
+        say(
+            f"asked to stop ({self._stop.asked or 'by another process'}): saved step {self.state.global_step} of {self.state.max_steps} in "
+            f"{self.folder.path}; start again with resume_from_checkpoint=True"
+        )
+        raise Stopped
 
     def _settle(self, pending: list[tuple[int, Tensor]], feed: Feed | StreamFeed) -> None:
         """Move losses from the device into the state, one by one, and stop at the first that is not finite."""
-        for step, loss in pending:
-            value = float(loss)
+        if not pending:
+            return
+        losses = self.accelerator.reduce(torch.stack([loss for _, loss in pending])).tolist()
+        for (step, _), value in zip(pending, losses, strict=True):
             if not math.isfinite(value):
                 rows = [int(row) for part in feed.rows_of(step) for row in part]
                 error = TrainingError(
@@ -427,7 +471,8 @@ class Trainer:
         )
         control.should_save = due(args.save_strategy, args.save_steps) or (last and args.save_strategy == "steps")
 
-    def _act(self, norm: Tensor, learning_rate: float) -> None:
+    def _act(self, norm: Tensor, learning_rate: float) -> bool:
+        """Log, evaluate and save, as the control flags ask; whether the step is saved."""
         state, control = self.state, self.control
         if control.should_log and state.loss_count:
             self._log(
@@ -439,11 +484,23 @@ class Trainer:
                 }
             )
             state.loss_sum, state.loss_count = 0.0, 0
+        return self._evaluate_and_save()
+
+    def _evaluate_and_save(self) -> bool:
+        control = self.control
         if control.should_evaluate:
-            metrics = self.evaluate()
+            self._may_stop = True
+            try:
+                metrics = self.evaluate()
+            except InterruptedEvaluationError:
+                self.state.owes_evaluation = True
+                return False
+            finally:
+                self._may_stop = False
             control.should_save |= self._note_best(metrics) and self.args.load_best_model_at_end
         if control.should_save:
             self._save_checkpoint()
+        return control.should_save
 
     def _note_best(self, metrics: dict[str, float]) -> bool:
         """Remember the evaluation when it is the best so far."""
@@ -463,15 +520,24 @@ class Trainer:
         return True
 
     def _save_checkpoint(self) -> None:
-        self.folder.save(
-            self.state.global_step, self._save_model, self.accelerator, self.state, self.callbacks, self.args
+        self.state.stopped_early = self.control.should_training_stop
+        engine, weights = self.accelerator.state(), self._weights()
+        self._on_main(
+            lambda: self.folder.save(
+                self.state.global_step,
+                partial(self._save_model, weights=weights),
+                engine,
+                self.state,
+                self.callbacks,
+                self.args,
+            )
         )
         self._call("on_save")
 
     def _log(self, record: dict[str, Any]) -> None:
         record = {**record, "step": self.state.global_step}
         self.state.log_history.append(record)
-        self.folder.log(record)
+        self._on_main(partial(self.folder.log, record))
         self._call("on_log", logs=record)
 
     def _call(self, event: str, **details: Any) -> None:
@@ -504,7 +570,7 @@ class Trainer:
         metrics = self._answers(dataset, metric_key_prefix, keep_logits=False).metrics
         if self.state.global_step:
             metrics["epoch"] = round(self.state.epoch, 4)
-        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self._on_main(partial(self.folder.path.mkdir, parents=True, exist_ok=True))
         self._log(metrics)
         self._call("on_evaluate", metrics=metrics)
         return metrics
@@ -513,6 +579,11 @@ class Trainer:
         """Logits [N, C] in the order of `test_dataset`, its labels (None where it has none) and metrics."""
         return self._answers(test_dataset, metric_key_prefix, keep_logits=True)
 
+    def _asked_to_stop(self) -> bool:
+        return self._may_stop and self._stop.asked is not None
+
+    _may_stop = False
+    """Whether the loop waits for an evaluation that it can make later."""
     _generation: GenerationConfig | None = None
     """Settings of generated texts beside the model's own."""
 
@@ -552,9 +623,21 @@ class Trainer:
             batches = (collator([dataset[i] for i in some]) for some in rows)
         process = self.preprocess_logits_for_metrics
         if process is not None:
-            answers = (a if a.logits is None else replace(a, logits=process(a.logits, a.labels)) for a in answers)
+            answers = (
+                [a if a.logits is None else replace(a, logits=process(a.logits, a.labels)) for a in some]
+                for some in answers
+            )
         made = partial(write, self.model, batches, self.accelerator, self.processing_class, self._generation)
-        found = evaluate(answers, size, prefix, self.compute_metrics, keep_logits, made if writes else None)
+        found = evaluate(
+            answers,
+            size,
+            prefix,
+            self.compute_metrics,
+            keep_logits,
+            self.accelerator.world,
+            made if writes else None,
+            self._asked_to_stop,
+        )
         if self._guesses_words and f"{prefix}_loss" in found.metrics:
             found.metrics[f"{prefix}_perplexity"] = math.exp(min(found.metrics[f"{prefix}_loss"], 700))
         return found
@@ -563,21 +646,33 @@ class Trainer:
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Write the model (and tokenizer) to `output_dir`, by default the run's folder, for `from_pretrained`."""
-        folder = Path(output_dir or self.args.output_dir)
-        with writing_to(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._save_model(folder)
+        folder, weights = Path(output_dir or self.args.output_dir), self._weights()
 
-    def _save_model(self, folder: Path) -> None:
+        def write() -> None:
+            with writing_to(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._save_model(folder, weights)
+
+        self._on_main(write)
+
+    def _weights(self) -> dict[str, Tensor] | None:
+        """The whole weights on the main process where each process has a part of them; None: the model has them."""
+        sharded = self.accelerator.strategy.name == "fsdp"
+        return self.accelerator.strategy.weights(self.model) if sharded else None
+
+    def _save_model(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         if hasattr(self.model, "save_pretrained"):
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=weights)
         else:
-            write_tree(folder, "model_state", dict(self.model.state_dict()))
+            write_tree(folder, "model_state", dict(weights or self.model.state_dict()))
         if hasattr(self.processing_class, "save_pretrained"):
             self.processing_class.save_pretrained(folder)
 
     def _load_model(self, folder: Path) -> None:
-        if self._native:
+        if self._running is not None and self.accelerator.strategy.name == "fsdp":
+            whole = self.model.with_weights(folder) if self._native else read_tree(folder, "model_state")
+            self.accelerator.strategy.set_weights(self.model, whole)
+        elif self._native:
             self.model.eval()  # then the weights, and not what an optimizer trains, are what counts
             self.model.load_weights(folder)
         elif (folder / "model_state.json").is_file():

@@ -1,0 +1,111 @@
+"""The gradients of one optimizer step: micro-batches forward and backward, shared out to the processes, halved where memory is short.
+
+The loss of a step is the mean over its whole global batch: over all micro-batches of all processes. So it is the same however the
+batch is cut, and a step that runs out of memory is computed again in halves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unpad.engine.accelerator import Accelerator
+from unpad.engine.loader import move
+from unpad.engine.optim import PreparedOptimizer
+from unpad.errors import TrainingError
+from unpad.notices import say
+from unpad.train.feed import Feed, Micro, StreamFeed, loss_of
+
+
+class Stepper:
+    """Computes gradients of `model`, the module that training calls, step by step."""
+
+    def __init__(self, engine: Accelerator, model: Any, optimizer: PreparedOptimizer) -> None:
+        self.engine, self.model, self.optimizer = engine, model, optimizer
+        self.halvings = 0
+
+    def step(self, micros: list[Micro], feed: Feed | StreamFeed, stop: bool) -> tuple[Tensor, int, bool]:
+        """Gradients of the mean loss over the global batch of which `micros` are this process's.
+
+        Gives this process's part of that mean, on the device; the tokens of the global batch; and whether any process has `stop` set.
+        """
+        count, tokens, stops = self.engine.world.sums(
+            sum(micro.count for micro in micros), sum(micro.tokens for micro in micros), int(stop)
+        )
+        for _ in range(self.halvings):
+            micros = _halved(micros, feed)
+        while True:
+            try:
+                return self._gradients(micros, max(count, 1)), tokens, stops > 0
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                micros = self._smaller(micros, feed)
+
+    def _smaller(self, micros: list[Micro], feed: Feed | StreamFeed) -> list[Micro]:
+        """Half the micro-batches, twice as many. Raises TrainingError where that cannot help."""
+        largest = max(micros, key=lambda micro: micro.tokens)
+        rows = max(len(micro.rows) for micro in micros)
+        if rows == 1:
+            raise TrainingError(
+                f"out of memory with a micro-batch of one row of {largest.tokens} tokens; use gradient_checkpointing=True, shorter rows or a smaller model"
+            )
+        if self._sent or self.engine.strategy.name == "fsdp":  # the others have begun to add up gradients with this one
+            raise TrainingError(
+                f"rank {self.engine.process_index} is out of memory with a micro-batch of {rows} rows; halve per_device_train_batch_size "
+                "(the global batch stays the same), or use gradient_checkpointing=True"
+            )
+        self.optimizer.zero_grad()
+        if self.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.halvings += 1
+        if self.halvings == 1:
+            say(
+                f"out of memory with a micro-batch of {rows} rows and {largest.tokens} tokens: micro-batches are halved and twice as many "
+                "from here on, which changes neither the global batch nor the result"
+            )
+        return _halved(micros, feed)
+
+    def _gradients(self, micros: list[Micro], count: int) -> Tensor:
+        engine, total = self.engine, torch.zeros((), device=self.engine.device)
+        self._sent = False
+        for i, micro in enumerate(micros, 1):
+            if i < len(micros) and engine.num_processes > 1:
+                with engine.strategy.apart(self.model):
+                    total += self._backward(micro, count)
+            else:
+                self._sent = engine.num_processes > 1
+                total += self._backward(micro, count)
+        return total
+
+    _sent = False
+    """Whether gradients of the step under way may have gone to other processes."""
+
+    def _backward(self, micro: Micro, count: int) -> Tensor:
+        """One micro-batch's part of the step's loss."""
+        batch = move(micro.batch, self.engine.device)
+        with self.engine.autocast():
+            output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
+        loss_sum = getattr(output, "loss_sum", None)
+        part = loss_sum / count if loss_sum is not None else loss_of(output) * (micro.count / count)
+        if micro.empty:
+            part = part * 0.0
+        # gradients are averaged over the processes, the loss is a sum over them
+        self.engine.backward_raw(part * self.engine.num_processes if self.engine.num_processes > 1 else part)
+        return part.detach()
+
+
+def _halved(micros: list[Micro], feed: Feed | StreamFeed) -> list[Micro]:
+    return [half for micro in micros for half in feed.halves(micro)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch or Python says that memory ran out, of a GPU or of the machine."""
+    words = str(error)
+    return (
+        isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        or "out of memory" in words
+        or "can't allocate memory" in words
+    )
