@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import cProfile
 import itertools
-import os
 import platform
 import pstats
 import statistics
@@ -322,40 +321,35 @@ def check_equal(sides: dict[str, Side]) -> None:
                 )
 
 
-def profile(run: Run, steps: int) -> dict[str, tuple[float, float]]:
-    """Function -> (calls, microseconds in itself) per step."""
-    profiler = cProfile.Profile(time.thread_time)  # others on the machine do not count
+def profile(run: Run, steps: int) -> dict[str, float]:
+    """Function -> microseconds per step in itself, on the clock of the thread, which others on the machine do not move."""
+    profiler = cProfile.Profile(time.thread_time)
     profiler.runcall(run)
     stats: Any = pstats.Stats(profiler)
-    found: dict[str, tuple[float, float]] = {}
-    for (file, line, function), (_, calls, seconds, _, _) in stats.stats.items():
+    found: dict[str, float] = {}
+    for (file, line, function), (_, _, seconds, _, _) in stats.stats.items():
         name = function if file == "~" else f"{'/'.join(Path(file).parts[-2:])}:{line} {function}"
-        found[name] = (calls / steps, seconds / steps * 1e6)
+        found[name] = seconds / steps * 1e6
     return found
 
 
 def print_profile(case: Case, sides: dict[str, Side], steps: int, rounds: int) -> None:
     """Where our loop differs from the plain one, medians over rounds. The profiler makes calls dearer than they are: the order counts."""
-    runs: list[tuple[dict[str, tuple[float, float]], ...]] = []
-    for _ in range(rounds + 1):  # the first one warms up
-        runs.append(tuple(profile(sides[name].run, steps) for name in ("floor", "unpad")))
+    runs: dict[str, list[dict[str, float]]] = {"floor": [], "unpad": []}
+    for _ in range(rounds + 1):
+        for name, profiles in runs.items():
+            profiles.append(profile(sides[name].run, steps))
     floor, ours = (
-        {
-            name: tuple(statistics.median(run[i].get(name, (0.0, 0.0))[j] for run in runs[1:]) for j in (0, 1))
-            for name in runs[-1][i]
-        }
-        for i in (0, 1)
+        {function: statistics.median(one.get(function, 0.0) for one in profiles[1:]) for function in profiles[-1]}
+        for profiles in runs.values()
     )
-    nothing = (0.0, 0.0)
-    more = {name: ours.get(name, nothing)[1] - floor.get(name, nothing)[1] for name in {**floor, **ours}}
+    more = {function: ours.get(function, 0.0) - floor.get(function, 0.0) for function in {**floor, **ours}}
     print(
-        f"\n{case.name}: microseconds per step under the profiler, ours {sum(own for _, own in ours.values()):.1f}, "
-        f"the plain loop {sum(own for _, own in floor.values()):.1f}"
+        f"\n{case.name}: microseconds per step under the profiler, ours {sum(ours.values()):.0f}, plain {sum(floor.values()):.0f}"
     )
-    print(f"{'difference':>12s}{'ours':>8s}{'calls':>8s}  function")
-    for name in sorted(more, key=lambda n: -abs(more[n]))[:LINES]:
-        calls, own = ours.get(name, nothing)
-        print(f"{more[name]:+12.2f}{own:8.2f}{calls:8.1f}  {name}")
+    print(f"{'difference':>12s}{'ours':>8s}{'plain':>8s}  function")
+    for function in sorted(more, key=lambda one: -abs(more[one]))[:LINES]:
+        print(f"{more[function]:+12.1f}{ours.get(function, 0.0):8.1f}{floor.get(function, 0.0):8.1f}  {function}")
 
 
 def print_head() -> None:
@@ -403,5 +397,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     main()

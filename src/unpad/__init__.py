@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 PUBLIC: dict[str, str] = {
     # text
@@ -48,6 +48,7 @@ PUBLIC: dict[str, str] = {
     # training
     "Accelerator": "unpad.engine.accelerator",
     "notebook_launcher": "unpad.engine.launch",
+    "skip_first_batches": "unpad.engine.loader",
     "get_scheduler": "unpad.engine.schedules",
     "set_seed": "unpad.engine.state",
     "TrainingArguments": "unpad.train.arguments",

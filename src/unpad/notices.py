@@ -27,7 +27,8 @@ if not logger.handlers:
     _handler = _StandardError()
     _handler.setFormatter(logging.Formatter("unpad: %(message)s"))
     logger.addHandler(_handler)
-    logger.setLevel(logging.WARNING if os.environ.get("UNPAD_QUIET") == "1" else logging.INFO)
+    _others = os.environ.get("RANK", "0") != "0"  # of several processes, the main one speaks
+    logger.setLevel(logging.WARNING if _others or os.environ.get("UNPAD_QUIET") == "1" else logging.INFO)
 
 _said: set[str] = set()
 

@@ -113,7 +113,10 @@ def test_a_number_beyond_the_tags_is_named_where_these_have_no_names(
 ) -> None:
     """It would make a model with outputs that nothing teaches, or one of a size that no memory holds."""
     tokenizer = unpad.AutoTokenizer.from_pretrained(model)
-    rows = {split: [{"tokens": ["EU"], "ner_tags": [tag]} for tag in tags] for split, tags in (("test", test), ("train", train))}
+    rows = {
+        split: [{"tokens": ["EU"], "ner_tags": [tag]} for tag in tags]
+        for split, tags in (("test", test), ("train", train))
+    }
     raw = unpad.load_dataset(rows)
     with pytest.raises(unpad.DataError) as error:
         NER.prepare(raw, tokenizer, NER.columns(raw))

@@ -280,10 +280,7 @@ def counting(folder: Path, resume: bool) -> dict[str, int]:
     return counter.counts
 
 
-@pytest.mark.parametrize(
-    "step",
-    [1, 2, 3, 4],
-)
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_a_callback_is_told_of_each_event_once(tmp_path: Path, step: int) -> None:
     expected = counting(tmp_path / "whole", resume=False)
     assert counting(up_to(step, tmp_path / "whole", tmp_path / "run"), resume=True) == expected
@@ -554,14 +551,7 @@ def test_a_disk_that_is_full_at_any_write_of_a_run_keeps_what_was_saved(seen: Wa
     assert kept.count("checkpoint-2") > files_of_a_checkpoint
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        token_classification,
-        short,
-    ],
-    ids=["token_classification", "translation"],
-)
+@pytest.mark.parametrize("make", [token_classification, short], ids=["token_classification", "translation"])
 def test_a_full_disk_under_the_final_model_is_one_line_and_spares_the_earlier_one(tmp_path: Path, make: Make) -> None:
     run = make(tmp_path / "run")
     run.save_model()
@@ -655,13 +645,7 @@ class KilledAt(unpad.TrainerCallback):
             raise Killed
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        cut,
-        flip,
-    ],
-)
+@pytest.mark.parametrize("damage", [cut, flip])
 def test_after_falling_back_a_run_keeps_what_it_saves(
     whole: Whole, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

@@ -56,9 +56,7 @@ train_dataloader, eval_dataloader, model, optimizer = accelerator.prepare(
 
 num_epochs = 12
 num_training_steps = num_epochs * len(train_dataloader)
-lr_scheduler = get_scheduler(
-    "linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
-)
+lr_scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps)
 metric = load_metric("glue", "mrpc")
 progress_bar = tqdm(range(num_training_steps))
 losses = []
@@ -75,7 +73,8 @@ for _epoch in range(num_epochs):
         optimizer.zero_grad()
         progress_bar.update(1)
 
-        total, count = accelerator.reduce(torch.tensor([outputs.loss_sum.item(), float(outputs.loss_count)])).tolist()
+        terms = torch.tensor([[float(outputs.loss_sum.detach()), float(outputs.loss_count)]])
+        total, count = accelerator.gather_for_metrics(terms).sum(0).tolist()
         losses.append(total / count)
 
     model.eval()

@@ -1,4 +1,4 @@
-"""A masked language model goes on learning on texts of one field, step by step; it is judged on masks that stay the same."""
+"""A masked language model goes on learning on texts of one field; it is judged on masks that stay the same."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ def tokenize_function(examples):
 
 
 def group_texts(examples):
-    joined = {name: sum(examples[name], []) for name in examples}
+    joined = {name: [value for row in examples[name] for value in row] for name in examples}
     end = len(joined["input_ids"]) // chunk_size * chunk_size
     result = {
         name: [column[start : start + chunk_size] for start in range(0, end, chunk_size)]
@@ -91,9 +91,7 @@ model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
 num_train_epochs = 3
 num_update_steps_per_epoch = len(train_dataloader)
 num_training_steps = num_train_epochs * num_update_steps_per_epoch
-lr_scheduler = get_scheduler(
-    "linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
-)
+lr_scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps)
 progress_bar = tqdm(range(num_training_steps))
 losses = []
 
@@ -109,7 +107,8 @@ for _epoch in range(num_train_epochs):
         optimizer.zero_grad()
         progress_bar.update(1)
 
-        total, count = accelerator.reduce(torch.tensor([outputs.loss_sum.item(), float(outputs.loss_count)])).tolist()
+        terms = torch.tensor([[float(outputs.loss_sum.detach()), float(outputs.loss_count)]])
+        total, count = accelerator.gather_for_metrics(terms).sum(0).tolist()
         losses.append(total / count)
 
     model.eval()

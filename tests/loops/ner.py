@@ -35,7 +35,7 @@ tokenizer = AutoTokenizer.from_pretrained(args.model)
 
 
 def align_labels_with_tokens(tags, word_ids):
-    """One label per token: that of its word, inside an entity from the second token of a word on, -100 on special tokens."""
+    """One label per token: that of its word, from its second token on inside an entity; -100 on special tokens."""
     labels, before = [], None
     for word in word_ids:
         if word is None:
@@ -67,7 +67,7 @@ eval_dataloader = DataLoader(tokenized_datasets["validation"], collate_fn=data_c
 id2label = {str(i): label for i, label in enumerate(label_names)}
 label2id = {label: i for i, label in id2label.items()}
 model = AutoModelForTokenClassification.from_pretrained(args.model, id2label=id2label, label2id=label2id)
-optimizer = AdamW(model.parameters(), lr=1e-2)
+optimizer = AdamW(model.parameters(), lr=5e-3)
 accelerator = Accelerator(mixed_precision=args.mixed_precision)
 model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
     model, optimizer, train_dataloader, eval_dataloader
@@ -76,9 +76,7 @@ model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
 num_train_epochs = 10
 num_update_steps_per_epoch = len(train_dataloader)
 num_training_steps = num_train_epochs * num_update_steps_per_epoch
-lr_scheduler = get_scheduler(
-    "linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
-)
+lr_scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps)
 
 
 def postprocess(predictions, labels):
@@ -108,7 +106,8 @@ for _epoch in range(num_train_epochs):
         optimizer.zero_grad()
         progress_bar.update(1)
 
-        total, count = accelerator.reduce(torch.tensor([outputs.loss_sum.item(), float(outputs.loss_count)])).tolist()
+        terms = torch.tensor([[float(outputs.loss_sum.detach()), float(outputs.loss_count)]])
+        total, count = accelerator.gather_for_metrics(terms).sum(0).tolist()
         losses.append(total / count)
 
     model.eval()

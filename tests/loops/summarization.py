@@ -61,7 +61,7 @@ train_dataloader = DataLoader(
     tokenized_datasets["train"], shuffle=True, collate_fn=data_collator, batch_size=batch_size
 )
 eval_dataloader = DataLoader(tokenized_datasets["validation"], collate_fn=data_collator, batch_size=batch_size)
-optimizer = AdamW(model.parameters(), lr=2e-2)
+optimizer = AdamW(model.parameters(), lr=1e-2)
 accelerator = Accelerator(mixed_precision=args.mixed_precision)
 model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
     model, optimizer, train_dataloader, eval_dataloader
@@ -70,9 +70,7 @@ model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
 num_train_epochs = 10
 num_update_steps_per_epoch = len(train_dataloader)
 num_training_steps = num_train_epochs * num_update_steps_per_epoch
-lr_scheduler = get_scheduler(
-    "linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
-)
+lr_scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps)
 
 
 def postprocess_text(preds, labels):
@@ -95,7 +93,8 @@ for _epoch in range(num_train_epochs):
         optimizer.zero_grad()
         progress_bar.update(1)
 
-        total, count = accelerator.reduce(torch.tensor([outputs.loss_sum.item(), float(outputs.loss_count)])).tolist()
+        terms = torch.tensor([[float(outputs.loss_sum.detach()), float(outputs.loss_count)]])
+        total, count = accelerator.gather_for_metrics(terms).sum(0).tolist()
         losses.append(total / count)
 
     model.eval()

@@ -28,12 +28,21 @@ args = parser.parse_args()
 set_seed(0)
 
 # Data: 54 pairs
-VERBS = {"Open": "Ouvrir", "Close": "Fermer", "Print": "Imprimer", "Copy": "Copier", "Rename": "Renommer", "Show": "Montrer"}
+VERBS = {
+    "Open": "Ouvrir",
+    "Close": "Fermer",
+    "Print": "Imprimer",
+    "Copy": "Copier",
+    "Rename": "Renommer",
+    "Show": "Montrer",
+}
 NOUNS = {
-    "file": "le fichier", "folder": "le dossier", "window": "la fenêtre", "page": "la page", "image": "l'image", "list": "la liste",
-    "table": "le tableau", "password": "le mot de passe", "message": "le message",
+    "file": "le fichier", "folder": "le dossier", "window": "la fenêtre", "page": "la page", "image": "l'image",
+    "list": "la liste", "table": "le tableau", "password": "le mot de passe", "message": "le message",
 }  # fmt: skip
-pairs = [{"en": f"{do} the {what}", "fr": f"{faire} {quoi}"} for do, faire in VERBS.items() for what, quoi in NOUNS.items()]
+pairs = [
+    {"en": f"{do} the {what}", "fr": f"{faire} {quoi}"} for do, faire in VERBS.items() for what, quoi in NOUNS.items()
+]
 raw_datasets = load_dataset({"id": [str(i) for i in range(len(pairs))], "translation": pairs})
 split_datasets = raw_datasets["train"].train_test_split(train_size=0.65, seed=20)
 split_datasets["validation"] = split_datasets.pop("test")
@@ -63,7 +72,7 @@ data_collator = DataCollatorForSeq2Seq(tokenizer, model=model)
 metric = load_metric("sacrebleu")
 train_dataloader = DataLoader(tokenized_datasets["train"], shuffle=True, collate_fn=data_collator, batch_size=8)
 eval_dataloader = DataLoader(tokenized_datasets["validation"], collate_fn=data_collator, batch_size=8)
-optimizer = AdamW(model.parameters(), lr=2e-2)
+optimizer = AdamW(model.parameters(), lr=5e-3)
 accelerator = Accelerator(mixed_precision=args.mixed_precision)
 model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
     model, optimizer, train_dataloader, eval_dataloader
@@ -72,9 +81,7 @@ model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
 num_train_epochs = 12
 num_update_steps_per_epoch = len(train_dataloader)
 num_training_steps = num_train_epochs * num_update_steps_per_epoch
-lr_scheduler = get_scheduler(
-    "linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
-)
+lr_scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps)
 
 
 def postprocess(predictions, labels):
@@ -102,7 +109,8 @@ for _epoch in range(num_train_epochs):
         optimizer.zero_grad()
         progress_bar.update(1)
 
-        total, count = accelerator.reduce(torch.tensor([outputs.loss_sum.item(), float(outputs.loss_count)])).tolist()
+        terms = torch.tensor([[float(outputs.loss_sum.detach()), float(outputs.loss_count)]])
+        total, count = accelerator.gather_for_metrics(terms).sum(0).tolist()
         losses.append(total / count)
 
     model.eval()
@@ -113,9 +121,7 @@ for _epoch in range(num_train_epochs):
             )
         labels = batch["labels"]
 
-        generated_tokens = accelerator.pad_across_processes(
-            generated_tokens, dim=1, pad_index=tokenizer.pad_token_id
-        )
+        generated_tokens = accelerator.pad_across_processes(generated_tokens, dim=1, pad_index=tokenizer.pad_token_id)
         labels = accelerator.pad_across_processes(labels, dim=1, pad_index=-100)
         predictions_gathered = accelerator.gather(generated_tokens)
         labels_gathered = accelerator.gather(labels)

@@ -24,6 +24,10 @@ _SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("AutoModelForSeq2SeqLM", {
         "d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 8, "d_ff": 48, "pad_token_id": 0, "decoder_start_token_id": 0,
     }),
+    "deberta-v2": ("AutoModelForSequenceClassification", {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 32,
+        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8,
+    }),
     "albert": ("AutoModelForTokenClassification", {
         "hidden_size": 32, "embedding_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
         "max_position_embeddings": 32,
@@ -38,7 +42,7 @@ def rows(kind: str, count: int, seed: int) -> list[dict[str, Any]]:
     for _ in range(count):
         ids = rng.integers(3, WORDS, size=int(rng.integers(2, 24))).tolist()
         row = {"input_ids": ids}
-        if kind == "bert":
+        if kind in ("bert", "deberta-v2"):
             row["labels"] = int(sum(ids) % 3 == 0)
         elif kind == "albert":
             row["labels"] = [i % 3 for i in ids]
@@ -53,7 +57,7 @@ def model(kind: str, dropout: float = 0.0) -> Any:
     set_seed(7)
     name, shape = _SMALL[kind]
     config = AutoConfig.for_model(kind, vocab_size=3 * WORDS, **shape)
-    if kind in ("bert", "albert"):
+    if kind in ("bert", "albert", "deberta-v2"):
         config = config.replace(id2label={i: str(i) for i in range(3 if kind == "albert" else 2)})
     drops = {
         name: dropout for name, value in vars(config).items() if name.endswith("dropout") and isinstance(value, float)

@@ -314,3 +314,28 @@ def test_examples_for_people_count_any_right_answer(tokenizer: Any) -> None:
     ):  # fmt: skip
         example = TASK.example(row, {"answer": said}, columns, None)  # type: ignore[arg-type]
         assert (example.texts, example.truth, example.right) == ([row["question"], row["context"]], truth, right)  # fmt: skip
+
+
+def test_the_side_on_which_a_tokenizer_pads_changes_nothing(tiny: str, tmp_path: Path) -> None:
+    """Decoders' tokenizers pad left; windows, answers and scores are the same, since nothing is padded."""
+    found = []
+    for side in ("right", "left"):
+        own = unpad.AutoTokenizer.from_pretrained(tiny, padding_side=side)
+        pipe = unpad.pipeline(
+            "question-answering", tiny, own, device="cpu", precision="fp32", max_seq_len=24, doc_stride=4, top_k=3
+        )
+        asked = [(row["question"], row["context"] * 3) for row in ROWS]
+        done = prepared(ROWS, own, max_length=24, stride=4)
+        trainer = unpad.Trainer(
+            unpad.AutoModelForQuestionAnswering.from_pretrained(tiny), unpad.TrainingArguments(str(tmp_path), use_cpu=True, precision="fp32"),
+            compute_metrics=TASK.metrics(None, done.notes["train"]), processing_class=own,
+        )  # fmt: skip
+        figures = trainer.evaluate(done.data["train"])
+        found.append(
+            (
+                pipe(asked),
+                done.data["train"][:],
+                {k: v for k, v in figures.items() if "per_second" not in k and "runtime" not in k},
+            )
+        )
+    assert found[0] == found[1]

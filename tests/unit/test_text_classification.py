@@ -369,13 +369,15 @@ def test_labels_are_ranked_by_their_score(
     count = len(values[0]) if values else 3
     logits = torch.tensor(values, dtype=torch.float32).reshape(-1, count)
     config = answer_config(count, kind)
-    whole = CLASSIFY.decode(logits, config, function_to_apply=function)
+    options = CLASSIFY.checked({"function_to_apply": function})
+    whole = CLASSIFY.answers(logits, None, config, {**options, "top_k": None})
     for row, answer in zip(values, whole, strict=True):
         assert sorted(a["label"] for a in answer) == sorted(config.id2label.values())
         scores = [a["score"] for a in answer]
         assert scores == sorted(scores, reverse=True)
         assert scores[0] == max(scores) and row[int(answer[0]["label"][1:])] == pytest.approx(max(row), abs=1e-5)
-    assert CLASSIFY.decode(logits, config, top_k=top_k, function_to_apply=function) == [a[:top_k] for a in whole]
+    assert CLASSIFY.answers(logits, None, config, {**options, "top_k": top_k}) == [a[:top_k] for a in whole]
+    assert CLASSIFY.answers(logits, None, config, options) == [a[0] for a in whole]
 
 
 @pytest.mark.parametrize(

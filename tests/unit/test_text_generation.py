@@ -128,7 +128,9 @@ def test_several_answers_differ_and_stand_in_one_list_per_prompt(pipe: Any) -> N
     assert pipe(DOCUMENTS[0], **options) == found[0]
 
 
-@pytest.mark.parametrize("options", [{"seed": 5}, {}, {"seed": 5, "num_return_sequences": 2}, {"seed": 5, "num_beams": 2}])
+@pytest.mark.parametrize(
+    "options", [{"seed": 5}, {}, {"seed": 5, "num_return_sequences": 2}, {"seed": 5, "num_beams": 2}]
+)
 def test_a_stream_draws_for_each_row_what_a_list_of_the_same_rows_does(
     pipe: Any, monkeypatch: Any, options: dict[str, Any]
 ) -> None:
@@ -204,3 +206,20 @@ def test_keys_that_only_the_file_knows_may_be_given_and_change_nothing(tmp_path:
     for wrong in ({"n_cxt": 128}, {"add_cross_attention": True}):
         with pytest.raises(ArgumentError):
             unpad.AutoConfig.from_pretrained(str(tmp_path), **wrong)
+
+
+def test_a_model_with_a_context_of_precision_writes_in_it() -> None:
+    """`autocast` of a model is the context that an engine runs it in; generation calls its parts and would miss hooks on the whole."""
+    config = unpad.AutoConfig.for_model(
+        "gpt2", vocab_size=20, n_embd=8, n_layer=1, n_head=1, bos_token_id=1, eos_token_id=1
+    )
+    model, seen = unpad.AutoModelForCausalLM.from_config(config), []
+    model.transformer.blocks[0].up.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    for cached in (True, False):
+        model.generate(torch.tensor([[3, 4]]), max_new_tokens=2, use_cache=cached, pad_token_id=0)
+    assert set(seen) == {torch.float32}
+    seen.clear()
+    model.autocast = lambda: torch.autocast("cpu", torch.bfloat16)
+    for cached in (True, False):
+        model.generate(torch.tensor([[3, 4]]), max_new_tokens=2, use_cache=cached, pad_token_id=0)
+    assert set(seen) == {torch.bfloat16}

@@ -197,9 +197,6 @@ class Command:
 class _Parser(jsonargparse.ArgumentParser):
     """A parser whose usage line does not repeat every option."""
 
-    def format_usage(self) -> str:
-        return f"usage: {self.prog} [options]\n"
-
     def format_help(self, *args: Any, **options: Any) -> str:
         text = super().format_help(*args, **options)
         words = "".join(f" {a.dest.upper()}" for a in self._actions if not a.option_strings)

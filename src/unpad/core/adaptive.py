@@ -14,10 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unpad.batch import IGNORED_LABEL
 from unpad.config import ModelConfig
-from unpad.core.layers import RowEmbedding
+from unpad.core.layers import RowEmbedding, aligned
 from unpad.core.losses import vocabulary_loss
 from unpad.errors import ArgumentError
+
+ALIGN_PART = 16
+"""Rows of the words of one part, see `aligned`."""
 
 
 class Part(NamedTuple):
@@ -71,8 +75,8 @@ class AdaptiveEmbedding(nn.Module):
         x_TD = self.weight.new_zeros(len(ids_T), self.width)
         for i, part in enumerate(self.parts):
             places = (number_T == i).nonzero().view(-1)
-            x = self.projections[i](self.tables[i](ids_T[places] - part.first))
-            x_TD = x_TD.index_copy(0, places, x.to(x_TD.dtype))
+            x = self.projections[i](aligned(self.tables[i](ids_T[places] - part.first), ALIGN_PART))
+            x_TD = x_TD.index_copy(0, places, x[: len(places)].to(x_TD.dtype))
         return x_TD
 
 
@@ -118,9 +122,11 @@ class AdaptiveSoftmax(nn.Module):
         for i in range(1, len(layers)):
             rows = (number_M == i).nonzero().view(-1)
             if len(rows):
-                x, labels = self._project(x_MD.index_select(0, rows), i, tokens), labels_M[rows] - self.parts[i].first
-                weights = None if weights_M is None else weights_M[rows]
-                total = total + vocabulary_loss(x, *layers[i], labels, None, weights)[0]
+                x = aligned(x_MD.index_select(0, rows), ALIGN_PART)
+                extra = (0, len(x) - len(rows))
+                labels = F.pad(labels_M[rows] - self.parts[i].first, extra, value=IGNORED_LABEL)
+                weights = None if weights_M is None else F.pad(weights_M[rows], extra)
+                total = total + vocabulary_loss(self._project(x, i, tokens), *layers[i], labels, None, weights)[0]
         return total, count
 
     def _project(self, x_MD: Tensor, part: int, tokens: AdaptiveEmbedding) -> Tensor:

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from unpad.batch import IGNORED_LABEL, PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.adaptive import AdaptiveEmbedding, AdaptiveSoftmax
-from unpad.core.layers import RowEmbedding, activation, drop, norm
+from unpad.core.layers import RowEmbedding, activation, aligned, drop, norm
 from unpad.core.losses import vocabulary_loss
 from unpad.core.noise import Noise
-from unpad.core.transformer import aligned
 
 ALIGN_ASKED = 16
 """Rows of words that are asked, a few hundred per batch: fine enough to waste little, coarse enough for few shapes (see `aligned`)."""

@@ -17,7 +17,7 @@ from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.attention import Attention, pairs_of, rotary_table, working_dtype
 from unpad.core.cache import Memory
-from unpad.core.layers import drop
+from unpad.core.layers import aligned, drop
 from unpad.core.noise import Noise
 from unpad.core.positions import rotary_frequencies
 
@@ -60,7 +60,7 @@ class RecurrentAttention(nn.Module):
             old = F.linear(before(hidden), qkv.weight[inner:], None if qkv.bias is None else qkv.bias[inner:])
         if memory is not None and memory.keys:
             memory.store(qkv_TX[:, inner:], old, batch)
-        place_RX = self.distance(waves_RD)
+        place_RX = self.distance(aligned(waves_RD))[: len(waves_RD)]
         with torch.autocast(x_TD.device.type, enabled=False):  # it chooses its own dtype
             old_BMX = old.expand(len(batch), self.length, -1)
             if backend == "naive":

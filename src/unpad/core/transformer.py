@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unpad.batch import PackedBatch
@@ -21,13 +20,10 @@ from unpad.core.adaptive import AdaptiveEmbedding
 from unpad.core.attention import Attention, attend, rotary_table, rotated
 from unpad.core.cache import Cache, Memory
 from unpad.core.disentangled import DisentangledAttention, Reach, RelativePositions
-from unpad.core.layers import Norm, RMSNorm, RowEmbedding, activation, drop, norm
+from unpad.core.layers import Norm, RMSNorm, RowEmbedding, activation, aligned, drop, norm
 from unpad.core.noise import Noise
 from unpad.core.positions import DistanceBias, rotary_frequencies
 from unpad.core.recurrent import RecurrentAttention, distance_waves
-
-ALIGN = 64
-"""Rows; wastes half of it per batch on average, 8 percent of a batch of 8 short pairs and nothing of a large one."""
 
 
 class Embeddings(nn.Module):
@@ -297,22 +293,6 @@ class EncoderDecoder(nn.Module):
         """Hidden states of the decoder [T', D] (or of its tokens `rows`), and of the encoder [T, D]."""
         memory_MD = self.encoder(source)
         return self.decoder(target, rows, source, memory_MD), memory_MD
-
-
-def aligned(x_TD: Tensor, to: int = ALIGN) -> Tensor:
-    """`x_TD` with zero rows appended up to a multiple of `to`, where matrix products run in bf16 on a CPU.
-
-    oneDNN compiles a bf16 product anew for each shape, at 10 to 40 times the cost of running it once; almost every packed batch
-    has its own T. With few distinct T the compiled products are found again. The extra rows belong to no sequence: attention
-    leaves them out and nothing reads them.
-    """
-    half = x_TD.dtype == torch.bfloat16 or (
-        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    )
-    extra = -x_TD.shape[0] % to
-    if x_TD.device.type != "cpu" or not half or not extra:
-        return x_TD
-    return F.pad(x_TD, (0, 0, 0, extra))
 
 
 def initialise(model: nn.Module, config: ModelConfig, names: Collection[str] | None = None) -> None:

@@ -33,9 +33,8 @@ def chunk_size(asked: int | None, longest: int) -> int:
     if asked is None:
         return min(CHUNK, longest)
     if isinstance(asked, bool) or not isinstance(asked, int) or not LEAST_CHUNK <= asked <= longest:
-        raise ArgumentError(
-            f"chunk_size={asked!r} is outside {LEAST_CHUNK}..{longest}: the model takes at most {longest} tokens; give a number between"
-        )
+        why = f"the model takes at most {longest} tokens; give a number between"
+        raise ArgumentError(f"chunk_size={asked!r} is outside {LEAST_CHUNK}..{longest}: {why}")
     return asked
 
 
@@ -163,10 +162,8 @@ def _dataset(table: dict[str, list[pa.Array]], split: str) -> Any:
 
 def _tokens(tokenizer: Any, texts: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids [T] of whole texts and numbers [T] that tell their words apart, rising from 0; -1 for special tokens."""
-    found = tokenizer(
-        texts, truncation=False, max_length=size, return_attention_mask=False, return_token_type_ids=False
-    ).encodings
-    assert found is not None
+    plain = {"return_attention_mask": False, "return_token_type_ids": False}
+    found = tokenizer(texts, truncation=False, max_length=size, **plain).encodings
     ids = np.fromiter(chain.from_iterable(e.ids for e in found), np.int64)
     word = np.fromiter((-1 if w is None else w for e in found for w in e.word_ids), np.int64, len(ids))
     text = np.repeat(np.arange(len(found)), [len(e) for e in found])

@@ -5,10 +5,10 @@ A collator declares in `fields` the columns that it understands. Columns of text
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -72,8 +72,7 @@ class DataCollatorWithPadding:
         columns = _without_text(_tokenized(features))
         batch = {n: v for n, v in columns.items() if n not in LABEL_FIELDS and v[0] is not None}
         if target := _target(columns):
-            _refuse_none(target, columns[target])
-            batch["labels"] = columns[target]
+            batch["labels"] = _labelled(target, columns[target])
         return _pad(self, batch)
 
     def pack(self, features: Features) -> PackedBatch:
@@ -108,9 +107,7 @@ class PackingCollator:
         if masks is not None and not all(m.all() for m in masks):
             ids = [row[m != 0] for row, m in zip(ids, masks, strict=True)]
             rows = {c: [row[m != 0] for row, m in zip(v, masks, strict=True)] for c, v in rows.items()}
-        empty = next((i for i, row in enumerate(ids) if len(row) == 0), None)
-        if empty is not None:
-            raise DataError(f"feature {empty} of the batch has no tokens: use special tokens, or leave it out")
+        _refuse((len(row) == 0 for row in ids), "has no tokens: tokenize with special tokens, or leave it out")
         types = rows["token_type_ids"] if any(t.any() for t in rows.get("token_type_ids", ())) else None
         labels = None if name is None or self.token_labels else _label_array(name, columns[name])
         batch = pack(ids, token_type_ids=types, labels=labels, token_labels=rows.get("labels"))
@@ -280,10 +277,9 @@ class DataCollatorForMultipleChoice(DataCollatorWithPadding):
         columns = _tokenized(features)
         name, ids = _target(columns), columns["input_ids"]
         choices = len(ids[0])
-        odd = next((i for i, row in enumerate(ids) if len(row) != choices or np.ndim([*row, 0][0]) != 1), None)
-        if odd is not None:
-            needed = "tokenize each choice by itself, and give all features as many choices"
-            raise DataError(f"feature {odd} of the batch has no list of {choices} token lists in input_ids: {needed}")
+        needed = "tokenize each choice by itself, and give all features as many choices"
+        odd = (len(row) != choices or np.ndim([*row, 0][0]) != 1 for row in ids)
+        _refuse(odd, f"has no list of {choices} token lists in input_ids: {needed}")
         tokens = {n: [*chain(*v)] for n, v in columns.items() if n in TOKEN_FIELDS and v[0] is not None}
         return tokens, None if name is None else _label_array(name, columns[name]), choices
 
@@ -344,10 +340,8 @@ def _target_rows(columns: Mapping[str, Any]) -> list[np.ndarray] | None:
     if name is None:
         return None
     rows = [_row(i, name, [] if value is None else value) for i, value in enumerate(columns[name])]
-    empty = next((i for i, row in enumerate(rows) if not (row != IGNORED_LABEL).any()), None)
-    if empty is not None:
-        wrong = f"feature {empty} of the batch has a target without text (nothing in {name!r})"
-        raise DataError(f"{wrong}: give it one, or leave it out")
+    empty = ((row == IGNORED_LABEL).all() for row in rows)
+    _refuse(empty, f"has a target without text (nothing in {name!r}): give it one, or leave it out")
     return rows
 
 
@@ -459,7 +453,7 @@ def _without_text(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """The columns whose values are not strings or lists of strings; the labels being text is an error."""
     text = [name for name, values in columns.items() if _is_text(values[0])]
     if (target := _target(columns)) in text:
-        _refuse_text(target, columns[target])
+        _labelled(target, columns[target])
     if text:
         say_once(f"text columns are left out of batches: {listing(text)}")
     return {name: values for name, values in columns.items() if name not in text}
@@ -470,14 +464,21 @@ def _target(columns: Mapping[str, Any]) -> str | None:
     return next((n for n in LABEL_FIELDS if n in columns and any(v is not None for v in columns[n])), None)
 
 
-def _refuse_none(name: str, values: Sequence[Any]) -> None:
-    missing = next((i for i, v in enumerate(values) if v is None), None)
-    if missing is not None:
-        raise DataError(f"feature {missing} of the batch has no label ({name!r} is None): give it one, or leave it out")
+def _labelled(name: str, values: list[Any]) -> list[Any]:
+    """The labels, of which none may be missing or a text."""
+    _refuse((v is None for v in values), f"has no label ({name!r} is None): give it one, or leave it out")
+    if _is_text(values[0]):
+        raise DataError(
+            f"{name!r} holds text ({values[0]!r}): number the classes, dataset.class_encode_column({name!r})"
+        )
+    return values
 
 
-def _refuse_text(name: str, values: Sequence[Any]) -> NoReturn:
-    raise DataError(f"{name!r} holds text ({values[0]!r}): number the classes, dataset.class_encode_column({name!r})")
+def _refuse(wrong: Iterable[Any], what: str) -> None:
+    """Raise DataError for the first feature that is wrong, of which there is one flag per feature."""
+    for i, found in enumerate(wrong):
+        if found:
+            raise DataError(f"feature {i} of the batch {what}")
 
 
 def _is_text(value: Any) -> bool:
@@ -507,12 +508,9 @@ def _row(i: int, name: str, value: Any) -> np.ndarray:
     return row.astype(np.float32 if name == WEIGHTS else np.int64, copy=False)
 
 
-def _label_array(name: str, values: Sequence[Any]) -> np.ndarray:
+def _label_array(name: str, values: list[Any]) -> np.ndarray:
     """[B] int64, [B] float32 or [B, C] float32 from one label (a number or a list of numbers) per feature."""
-    _refuse_none(name, values)
-    if _is_text(values[0]):
-        _refuse_text(name, values)
-    rows = [_array(v) for v in values]
+    rows = [_array(v) for v in _labelled(name, values)]
     odd = next((i for i, row in enumerate(rows) if row.shape != rows[0].shape), None)
     if odd is not None:
         how = "give each as many, or use token_labels=True when they are one per token"

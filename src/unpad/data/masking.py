@@ -19,18 +19,10 @@ MASKS, DICE, OTHERS, LASTS = range(4)
 
 
 def mask_tokens(
-    ids: np.ndarray,
-    maskable: np.ndarray,
-    probability: float,
-    mask_id: int,
-    vocab_size: int,
-    special_ids: Sequence[int],
-    uniform: np.ndarray,
-    words: np.ndarray | None = None,
-    mask_share: float = 0.8,
-    random_share: float = 0.1,
+    ids: np.ndarray, maskable: np.ndarray, probability: float, mask_id: int, vocab_size: int, special_ids: Sequence[int],
+    uniform: np.ndarray, words: np.ndarray | None = None, mask_share: float = 0.8, random_share: float = 0.1,
     rows: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Hide a share of the tokens of `ids` [T], as BERT was trained (Devlin et al., 2018), by the numbers `uniform` [4, T] in [0, 1).
 
     Each token that is `maskable` [T] is chosen with `probability`; of the chosen ones `mask_share` become `mask_id`,
@@ -53,12 +45,8 @@ def mask_tokens(
 
 
 def mask_rows(
-    ids: Sequence[np.ndarray],
-    maskable: Sequence[np.ndarray],
-    words: Sequence[np.ndarray] | None,
-    key: object,
-    **how: Any,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    ids: Sequence[np.ndarray], maskable: Sequence[np.ndarray], words: Sequence[np.ndarray] | None, key: object, **how: Any
+) -> tuple[list[np.ndarray], list[np.ndarray]]:  # fmt: skip
     """(Ids, labels) of several rows by `mask_tokens`, whose other arguments are `how`.
 
     With a `key` the mask of a row is a function of it and of the row's maskable tokens; None follows PyTorch's generator.

@@ -8,6 +8,7 @@ that a (seed, fingerprint, epoch) stands for is a promise to interrupted runs: c
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from unpad.errors import ArgumentError
 
+BLOCK = 1024
+"""Places of a shuffle that are evaluated together."""
 MEGA = 50
 """Batches whose rows are sorted by length together: enough to even out lengths, few enough to stay random."""
 LEAST_MEGAS = 4
@@ -145,6 +148,7 @@ class BatchSampler:
         self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         self._falling: np.ndarray | None = None
         self._order: tuple[int, Permutation] | None = None
+        self._block: tuple[int, np.ndarray] = (0, np.empty(0, np.int64))
         self._mega: tuple[tuple[int, int], list[np.ndarray]] | None = None
         self._plan: tuple[int, list[np.ndarray]] | None = None
         self._counts: dict[int, int] = {}
@@ -198,12 +202,19 @@ class BatchSampler:
 
     def _rows(self, epoch: int, first: int, last: int) -> np.ndarray:
         """The rows at places first..last-1 of the epoch's order."""
-        places = np.arange(first, last, dtype=np.int64)
         if not self.shuffle:
-            return places
+            return np.arange(first, last, dtype=np.int64)
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, self._permutation(self.size, epoch, "rows"))
-        return self._order[1][places]
+            self._block = (0, np.empty(0, np.int64))
+        if last - first > BLOCK:
+            return self._order[1][np.arange(first, last, dtype=np.int64)]
+        start, block = self._block
+        if not start <= first <= last <= start + len(block):
+            start, end = first, min(first + BLOCK, self.size)
+            block = self._order[1][np.arange(start, end, dtype=np.int64)]
+            self._block = (start, block)
+        return block[first - start : last - start]
 
     def _bounds(self, epoch: int, first: int, last: int) -> tuple[int, int]:
         """Places of the rows of batches first..last-1; `drop_last` cuts the places, not the shortest rows."""
@@ -295,8 +306,8 @@ def deal(lengths: np.ndarray | Sequence[int], piles: int) -> list[np.ndarray]:
     to the piles with the fewest tokens; then rich and poor piles swap rows. Numbers of rows differ by at most 1, of tokens by at most the
     longest row; a pile is empty where there are fewer rows than piles.
     """
-    tokens = np.asarray(lengths, dtype=np.int64)
-    return _cut(_dealt(tokens, piles), len(tokens))
+    tokens = np.append(np.asarray(lengths, dtype=np.int64), 0)
+    return _cut(_dealt(tokens, np.arange(len(tokens) - 1)[None], piles), len(tokens) - 1)
 
 
 def shares(
@@ -309,51 +320,51 @@ def shares(
     `max_rows` rows, and on average at most `max_tokens` tokens: one may have more, by no more than the longest row. A row that is longer
     than that counts as a micro-batch.
     """
-    tokens = np.asarray(lengths, dtype=np.int64)
-    needed = 1
+    tokens = np.append(np.asarray(lengths, dtype=np.int64), 0)
+    rows, needed = len(tokens) - 1, 1
     if max_rows is not None:
-        needed = max(needed, -(-len(tokens) // (ranks * max_rows)))
+        needed = max(needed, -(-rows // (ranks * max_rows)))
     if max_tokens is not None:
         needed = max(needed, -(-int(np.minimum(tokens, max_tokens).sum()) // (ranks * max_tokens)))
-    places = _dealt(tokens, ranks)
-    falling = np.argsort(-np.append(tokens, 0)[places], axis=1, kind="stable")
-    places = np.take_along_axis(places, falling, axis=1)
-    turn, micro = np.divmod(np.arange(places.shape[1]), needed)  # forth and back here too, on all ranks at once
-    micro = np.where(turn % 2, needed - 1 - micro, micro)
-    tables = [_cut(places[:, micro == i], len(tokens)) for i in range(needed)]
-    return [[table[rank] for table in tables] for rank in range(ranks)]
+    micros = _cut(_dealt(tokens, _dealt(tokens, np.arange(rows)[None], ranks), needed), rows)
+    return [micros[first : first + needed] for first in range(0, len(micros), needed)]
 
 
 SWAPS, COMPARED, COLUMNS = 8, 1 << 16, 64
 """Rounds of swaps between piles, how many swaps are compared in one, and how many rows of a pile: together about two milliseconds."""
 
 
-def _dealt(tokens: np.ndarray, piles: int) -> np.ndarray:
-    """[piles, R] int64: the places of each pile of `deal`; the last is N in a pile with a row less than others."""
-    longest = int(tokens.max(initial=0))
+def _dealt(tokens: np.ndarray, sets: np.ndarray, piles: int) -> np.ndarray:
+    """Each row of `sets` [G, N] dealt as `deal` does it: [G * piles, R]. All are places in `tokens`, whose last one stands for no row."""
+    held = tokens[sets]
+    longest = int(held.max(initial=0))
     # 16 bits are sorted five times as fast
-    missing = (longest - tokens).astype(np.uint16 if longest < 1 << 16 else np.int64)
-    order = np.argsort(missing, kind="stable")
-    rounds, left = divmod(len(order), piles)
-    full = order[: rounds * piles].reshape(rounds, piles).copy()
-    full[1::2] = full[1::2, ::-1]
-    places, sums = full.T.copy(), tokens[full].sum(0)
+    missing = (longest - held).astype(np.uint16 if longest < 1 << 16 else np.int64)
+    order = np.take_along_axis(sets, np.argsort(missing, axis=1, kind="stable"), axis=1)
+    rounds, left = divmod(order.shape[1], piles)
+    full = order[:, : rounds * piles].reshape(len(sets), rounds, piles).copy()
+    full[:, 1::2] = full[:, 1::2, ::-1]
+    places = full.swapaxes(1, 2).reshape(len(sets) * piles, rounds)
+    sums = tokens[places].sum(1)
     if left:
-        last = np.full(piles, len(order))
-        last[np.argsort(sums, kind="stable")[:left]] = order[rounds * piles :]
-        places = np.column_stack([places, last])
-        sums += np.append(tokens, 0)[last]
-    columns = np.unique(np.linspace(0, rounds - 1, min(rounds, COLUMNS)).astype(np.int64))
-    pairs = min(piles // 2, COMPARED // max(1, len(columns) ** 2))
-    # the richest pile and the poorest, the next and the next, and so on: each pair swaps the two rows that bring it closest
-    for _ in range(SWAPS if rounds and pairs else 0):
-        rising = np.argsort(sums, kind="stable")
-        poor, rich = rising[:pairs], rising[::-1][:pairs]
+        last = np.full((len(sets), piles), len(tokens) - 1)
+        poorest = np.argsort(sums.reshape(last.shape), axis=1, kind="stable")[:, :left]
+        np.put_along_axis(last, poorest, order[:, rounds * piles :], axis=1)
+        places = np.column_stack([places, last.ravel()])
+        sums += tokens[last.ravel()]
+    some = min(rounds, COLUMNS, math.isqrt(COMPARED // len(sets)))
+    columns = np.unique(np.linspace(0, rounds - 1, some).astype(np.int64))
+    pairs = min(piles // 2, COMPARED // max(1, len(sets) * len(columns) ** 2))
+    of_set = np.arange(len(sets))[:, None] * piles
+    # the richest pile of a set and its poorest, the next and the next, and so on: each pair swaps the rows that bring it closest
+    for _ in range(SWAPS if len(columns) and pairs else 0):
+        rising = np.argsort(sums.reshape(len(sets), piles), axis=1, kind="stable") + of_set
+        poor, rich = rising[:, :pairs].ravel(), rising[:, ::-1][:, :pairs].ravel()
         gap = sums[rich] - sums[poor]
         moved = tokens[places[rich][:, columns]][:, :, None] - tokens[places[poor][:, columns]][:, None]
-        after = np.abs(gap[:, None, None] - 2 * moved).reshape(pairs, -1)
+        after = np.abs(gap[:, None, None] - 2 * moved).reshape(len(gap), -1)
         best = after.argmin(1)
-        better = np.flatnonzero(after[np.arange(pairs), best] < gap)
+        better = np.flatnonzero(after[np.arange(len(gap)), best] < gap)
         if not len(better):
             break
         give, take = rich[better], poor[better]

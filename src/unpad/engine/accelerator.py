@@ -17,14 +17,16 @@ from torch import Tensor, nn
 
 from unpad.checkpoint.files import checkpoints, newest_valid, recover, staged_folder, verify
 from unpad.data.sampler import mixed
-from unpad.engine.loader import Part, PreparedLoader
+from unpad.engine.loader import Part, PreparedLoader, SharedStream
 from unpad.engine.optim import PreparedOptimizer, gradient_norm, scale_gradients
 from unpad.engine.precision import choose_precision
 from unpad.engine.state import random_state, read_tree, restore_random_state, set_seed, write_tree
-from unpad.engine.strategy import choose_strategy, recompute_activations
+from unpad.engine.strategy import FSDP, choose_strategy, recompute_activations
 from unpad.engine.world import World
 from unpad.errors import ArgumentError, CheckpointError, listing, nearest
 from unpad.notices import say, say_once
+
+_NOTHING = contextlib.nullcontext()  # one for all: a step makes none
 
 
 class Accelerator:
@@ -68,6 +70,7 @@ class Accelerator:
         self._optimizers: list[PreparedOptimizer] = []
         self._schedulers: list[Any] = []
         self._loaders: list[PreparedLoader] = []
+        self._stream = SharedStream(self.world)
         self._last: list[PreparedLoader] = []  # the loader that gave a batch last
         if seed is not None:
             set_seed(seed)
@@ -121,14 +124,35 @@ class Accelerator:
             print(*values, **options)
 
     def gather(self, value: Any) -> Any:
-        """Tensors of all processes (or lists, tuples, dictionaries of them) along dimension 0, whose size may differ."""
-        return self.world.gather(value)
+        """Tensors of all processes (or lists, tuples, dictionaries of them) along dimension 0, whose size may differ.
+
+        What was computed of the last batch of a prepared loader comes back for each of its samples once: the row of a process that had
+        none to itself is left out, and a loss that was repeated once for each sample of a whole batch counts for this process's samples.
+        """
+        return self.world.gather(value if self.world.size == 1 else self._own_rows(value))
 
     def gather_for_metrics(self, value: Any) -> Any:
         """The same for what was computed of the last batch of a prepared loader: each sample exactly once, in the batch's order."""
         if self.world.size > 1 and self._part().rows == 0:
             value = _without_rows(value)
         return self.world.gather(value)
+
+    def _own_rows(self, value: Any) -> Any:
+        part = self._part()
+        if part.rows is None:
+            return value
+        if isinstance(value, Tensor) and value.dim():
+            size = getattr(self._last[0], "batch_size", None)
+            repeated = (
+                value.dim() == 1
+                and len(value) == size != part.given
+                and value.is_floating_point()
+                and bool((value == value[0]).all())
+            )
+            return value[: part.rows] if repeated or len(value) == part.given else value
+        if hasattr(value, "keys"):
+            return {key: self._own_rows(value[key]) for key in value.keys()}  # noqa: SIM118
+        return type(value)(self._own_rows(item) for item in value) if isinstance(value, (list, tuple)) else value
 
     def pad_across_processes(self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
         """Pad to the longest of all processes along `dim`."""
@@ -159,7 +183,7 @@ class Accelerator:
                 prepared[id(thing)] = _PreparedScheduler(thing, self)
                 self._schedulers.append(prepared[id(thing)])
             elif id(thing) not in prepared:
-                prepared[id(thing)] = PreparedLoader(thing, self.world, self._shifted, self._last)
+                prepared[id(thing)] = PreparedLoader(thing, self.world, self._stream, self._shifted, self._last)
                 self._loaders.append(prepared[id(thing)])
         if self.world.size == 1:
             for optimizer in (one for one in self._optimizers if not one.rows):
@@ -265,24 +289,19 @@ class Accelerator:
         """The context of the precision, for forward passes outside a prepared model."""
         return self.precision.autocast(self.device.type)
 
-    @contextlib.contextmanager
-    def accumulate(self, *models: nn.Module) -> Iterator[None]:
+    def accumulate(self, *models: nn.Module) -> Any:
         """One micro-batch: optimizer and scheduler act only in the last of each accumulation window, and in the last batch of a loader."""
         ended = bool(self._last) and self._last[0].ended
         self._micro_step += 1
         self.sync_gradients = ended or self._micro_step % self.gradient_accumulation_steps == 0
         if ended:
             self._micro_step = 0
-        if self.sync_gradients or self.world.size == 1:
-            yield
-        else:
-            with self.strategy.apart(*models):
-                yield
+        return _NOTHING if self.sync_gradients or self.world.size == 1 else self.strategy.apart(*models)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of `loss`, the mean over this process's share of the batch, as part of the mean over the whole batch; divided by the
         accumulation steps of a custom loop."""
-        factor = self._part().weight / self.gradient_accumulation_steps
+        factor = (self._last[0].part.weight if self._last else 1.0) / self.gradient_accumulation_steps
         self.backward_raw(loss if factor == 1 else loss * factor)
 
     def backward_raw(self, loss: Tensor) -> None:
@@ -312,18 +331,19 @@ class Accelerator:
         if self.is_main_process:
             save_file({name: t.detach().contiguous().cpu() for name, t in value.items()}, str(path))
 
-    def state(self) -> dict[str, Any]:
+    def state(self, without_moments: bool = False) -> dict[str, Any]:
         """Everything beside the models' weights that the next step depends on. All processes call it; the main one's is whole."""
         return {
-            "optimizers": [o.state_dict() for o in self._optimizers],
+            "optimizers": [o.settings() if without_moments else o.state_dict() for o in self._optimizers],
             "schedulers": [_plain(s.state_dict()) for s in self._schedulers],
             "loaders": [loader.state_dict() for loader in self._loaders],
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "random": self.world.objects(random_state()),
+            "stream": self._stream.state,
             "micro_step": self._micro_step,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], without_moments: bool = False) -> None:
         """Set everything that `state` gave, also with another number of processes; CheckpointError when it is of another set of objects."""
         for name, prepared in (
             ("optimizers", self._optimizers),
@@ -335,7 +355,10 @@ class Accelerator:
                     f"the saved state has {len(state.get(name, []))} {name}, {len(prepared)} are prepared; prepare the same objects first"
                 )
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            if without_moments:
+                optimizer.set_settings(saved)
+            else:
+                optimizer.load_state_dict(saved)
         for other, saved in zip(
             [*self._schedulers, *self._loaders], [*state["schedulers"], *state.get("loaders", [])], strict=True
         ):
@@ -345,27 +368,39 @@ class Accelerator:
         self._micro_step = state["micro_step"]
         random = state["random"] if isinstance(state["random"], list) else [state["random"]]
         restore_random_state(random[min(self.process_index, len(random) - 1)])
+        self._stream.state = state.get("stream")
+        if (
+            self._stream.state is not None and self.num_processes == 1
+        ):  # one process draws for collators from its own generators
+            restore_random_state(self._stream.state)
         if self.process_index >= len(random):  # a process that was not there: masks of its own
             torch.manual_seed(mixed(torch.initial_seed(), self.process_index))
 
-    def save_state(self, folder: str | Path | None = None) -> Path:
+    def save_state(self, folder: str | Path | None = None, sharded: bool = False) -> Path:
         """Write models, optimizers, schedulers, loaders' positions, scaler and generators to `folder`, whole or not at all.
 
-        Without a folder: `project_dir/checkpoint-<n>`, n one more than the newest. All processes call it; the main one writes. Raises
-        CheckpointError when the disk refuses; what was there before is unharmed then.
+        Without a folder: `project_dir/checkpoint-<n>`, n one more than the newest. All processes call it; the main one writes, or with
+        `sharded` (FSDP) each its part of weights and optimizers, to a folder that all of them see. Raises CheckpointError when the disk
+        refuses; what was there before is unharmed then.
         """
-        weights = [dict(self.strategy.weights(model)) for model in self._models]
-        state = self.state()
+        parts = sharded and isinstance(self.strategy, FSDP)
+        weights = [] if parts else [dict(self.strategy.weights(model)) for model in self._models]
+        state = self.state(parts)
+        final = self.world.on_main(lambda: self._next_state() if folder is None else Path(folder))
+        with contextlib.ExitStack() as stack:  # the main process owns the staging folder
+            staging = self.world.on_main(lambda: stack.enter_context(staged_folder(final)))
+            if parts:
+                for i, model in enumerate(self._models):
+                    self.strategy.save_parts(model, self._optimizers_of(model), staging / f"model_{i}")  # type: ignore[attr-defined]
 
-        def write() -> Path:
-            final = self._next_state() if folder is None else Path(folder)
-            with staged_folder(final) as staging:
+            def write() -> None:
                 for i, model in enumerate(weights):
                     write_tree(staging, f"model_{i}", model)
                 write_tree(staging, "state", state)
-            return final
 
-        return self.world.on_main(write)
+            self.world.on_main(write)
+            self.world.on_main(stack.close)
+        return final
 
     def load_state(self, folder: str | Path | None = None) -> Path:
         """Read what `save_state` wrote into the prepared objects, also by another number of processes; returns the folder.
@@ -381,13 +416,24 @@ class Accelerator:
             return found
 
         found = self.world.on_main(find)
+        parts = (found / "model_0").is_dir()
+        if parts and not isinstance(self.strategy, FSDP):
+            raise CheckpointError(
+                f"{found} was saved in parts; load it with several processes and strategy='fsdp', and save it whole"
+            )
         for i, model in enumerate(self._models):
             try:
-                self.strategy.set_weights(model, read_tree(found, f"model_{i}"))
+                if parts:
+                    self.strategy.load_parts(model, self._optimizers_of(model), found / f"model_{i}")  # type: ignore[attr-defined]
+                else:
+                    self.strategy.set_weights(model, read_tree(found, f"model_{i}"))
             except (RuntimeError, KeyError) as error:
                 raise CheckpointError(f"{found} is of another model ({str(error).splitlines()[-1].strip()})") from None
-        self.restore(read_tree(found, "state"))
+        self.restore(read_tree(found, "state"), parts)
         return found
+
+    def _optimizers_of(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        return [prepared.optimizer for prepared in self._optimizers if prepared.model is model]
 
     def _project(self) -> Path:
         if self.project_dir is None:

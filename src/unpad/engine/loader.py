@@ -26,6 +26,28 @@ class NoLengthError(ArgumentError, TypeError):
     """A loader does not know how many batches it has."""
 
 
+class SharedStream:
+    """A context in which all processes draw the same random numbers, for what collators draw: a stream of their own that begins where the
+    main process's generators stood when it was first needed. One process draws from its generators as ever."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.state: dict[str, Any] | None = None
+        self._own: dict[str, Any] = {}
+
+    def __enter__(self) -> None:
+        if self._world.size > 1:
+            self._own = random_state()
+            if self.state is None:
+                self.state = self._world.from_main(self._own)
+            restore_random_state(self.state)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._world.size > 1:
+            self.state = random_state()
+            restore_random_state(self._own)
+
+
 class PreparedLoader:
     """A loader as `Accelerator.prepare` returns it.
 
@@ -34,8 +56,10 @@ class PreparedLoader:
     all processes share.
     """
 
-    def __init__(self, loader: Any, world: World, shifted: Callable[[], bool], last: list[PreparedLoader]) -> None:
-        self.loader, self._world, self._shifted, self._last = loader, world, shifted, last
+    def __init__(
+        self, loader: Any, world: World, stream: SharedStream, shifted: Callable[[], bool], last: list[PreparedLoader]
+    ) -> None:
+        self.loader, self._world, self._stream, self._shifted, self._last = loader, world, stream, shifted, last
         self.epoch, self.position = 0, 0
         self.ended = False
         """Whether the batch given last is the last one of its pass."""
@@ -43,7 +67,6 @@ class PreparedLoader:
         """What this process holds of the batch given last."""
         self._begun = False
         self._base = world.from_main(int(torch.empty((), dtype=torch.int64).random_().item()))
-        self._stream = world.from_main(random_state()) if world.size > 1 else None
         sampler = getattr(loader, "sampler", None)
         self._shuffled = isinstance(sampler, torch.utils.data.RandomSampler) and sampler.generator is None
 
@@ -61,18 +84,12 @@ class PreparedLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands."""
-        return {
-            "epoch": self.epoch,
-            "position": self.position,
-            "base": self._base,
-            "begun": self._begun,
-            "stream": self._stream,
-        }
+        return {"epoch": self.epoch, "position": self.position, "base": self._base, "begun": self._begun}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, also with another number of processes."""
         self.epoch, self.position, self._begun = state["epoch"], state["position"], state["begun"]
-        self._base, self._stream = state["base"], state["stream"] or self._stream
+        self._base = state["base"]
 
     def __iter__(self) -> Iterator[Any]:
         if not self._begun:
@@ -80,7 +97,7 @@ class PreparedLoader:
         self._begun = True
         if self._shuffled:
             self.loader.sampler.generator = torch.Generator().manual_seed(mixed(self._base, self.epoch))
-        with self._shared_stream():
+        with self._stream:
             batches = iter(_behind(self.loader, self.position))
         last = None
         with contextlib.suppress(TypeError):
@@ -103,22 +120,10 @@ class PreparedLoader:
             self._begun, self.epoch = False, self.epoch + 1
 
     def _next(self, batches: Iterator[Any]) -> Any:
-        with self._shared_stream():
+        if self._world.size == 1:
             return next(batches, _END)
-
-    @contextlib.contextmanager
-    def _shared_stream(self) -> Iterator[None]:
-        """Draw from the stream that all processes share."""
-        if self._stream is None:
-            yield
-            return
-        own = random_state()
-        restore_random_state(self._stream)
-        try:
-            yield
-        finally:
-            self._stream = random_state()
-            restore_random_state(own)
+        with self._stream:
+            return next(batches, _END)
 
     def _share(self, batch: Any) -> Any:
         """This process's rows of a batch, and by how much its mean loss counts."""
@@ -238,5 +243,5 @@ def move(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict) or hasattr(batch, "keys"):
         return {key: move(batch[key], device) for key in batch.keys()}  # noqa: SIM118
     if isinstance(batch, (list, tuple)):
-        return type(batch)(move(item, device) for item in batch)
+        return type(batch)([move(item, device) for item in batch])
     return batch

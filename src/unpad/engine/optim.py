@@ -46,13 +46,15 @@ def adamw(
 
 def gradient_norm(parameters: Iterable[nn.Parameter], rows: Iterable[RowEmbedding] = ()) -> Tensor:
     """L2 norm over all gradients, a scalar on the device; row embeddings are read by their touched rows."""
-    by_row = {id(layer.trained): layer for layer in rows}
-    grads = []
-    for parameter in parameters:
-        layer = by_row.get(id(parameter))
-        grad = parameter.grad if layer is None else layer.touched_gradient()
-        if grad is not None:
-            grads.append(grad)
+    if by_row := {id(layer.trained): layer for layer in rows}:
+        grads = []
+        for parameter in parameters:
+            layer = by_row.get(id(parameter))
+            grad = parameter.grad if layer is None else layer.touched_gradient()
+            if grad is not None:
+                grads.append(grad)
+    else:
+        grads = [grad for parameter in parameters if (grad := parameter.grad) is not None]
     if not grads:
         return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
@@ -61,8 +63,14 @@ def gradient_norm(parameters: Iterable[nn.Parameter], rows: Iterable[RowEmbeddin
 
 def scale_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor) -> None:
     """Scale all gradients so that their L2 norm, which is `norm`, becomes at most `max_norm`."""
-    factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-    if grads := [p.grad for p in parameters if p.grad is not None]:
+    if norm.device.type == "cpu":  # reading it costs nothing there, a pass over gradients that are short enough does
+        value = norm.item()
+        factor: Any = max_norm / (value + 1e-6)
+        if factor >= 1:
+            return
+    else:
+        factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    if grads := [grad for p in parameters if (grad := p.grad) is not None]:
         torch._foreach_mul_(grads, float(factor) if _is_sharded(grads[0]) else factor)
 
 
@@ -75,7 +83,7 @@ class PreparedOptimizer:
     """An optimizer as `Accelerator.prepare` returns it: the same interface, and nothing happens inside an accumulation window."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, engine: Any = None, model: nn.Module | None = None) -> None:
-        self.optimizer, self._model = optimizer, model
+        self.optimizer, self.model = optimizer, model
         self.rows: list[RowEmbedding] = []
         self._engine = engine
 
@@ -124,22 +132,24 @@ class PreparedOptimizer:
         scaler = None if self._engine is None else self._engine.scaler
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        norm = gradient_norm(self.parameters(), self.rows)
+        parameters = self.parameters()
+        norm = gradient_norm(parameters, self.rows)
         if (
             max_norm
             and scaler is None
             and self.optimizer.defaults.get("fused")
             and not isinstance(self.optimizer, torch.optim.SGD)
-            and not _is_sharded(self.parameters()[0])
+            and not _is_sharded(parameters[0])
         ):
-            excess = (norm + 1e-6) / max_norm
-            if norm.device.type != "cpu" or excess > 1:
-                self.optimizer.grad_scale = torch.clamp(excess, min=1.0)  # type: ignore[attr-defined]
+            if norm.device.type != "cpu":
+                self.optimizer.grad_scale = torch.clamp((norm + 1e-6) / max_norm, min=1.0)  # type: ignore[attr-defined]
+            elif (excess := (norm.item() + 1e-6) / max_norm) > 1:
+                self.optimizer.grad_scale = torch.tensor(excess)  # type: ignore[attr-defined]
             self.step()
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         else:
             if max_norm:
-                scale_gradients(self.parameters(), max_norm, norm)
+                scale_gradients(parameters, max_norm, norm)
             self.step()
         return norm
 
@@ -150,18 +160,20 @@ class PreparedOptimizer:
         kept = {id(layer.trained) for layer in self.rows}
         for layer in self.rows:
             layer.clear_gradient()
-        for parameter in self.parameters():
-            if id(parameter) not in kept and parameter.grad is not None:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if kept and id(parameter) in kept:
+                    continue
                 if set_to_none:
                     parameter.grad = None
-                else:
+                elif parameter.grad is not None:
                     parameter.grad.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's whole state; `rows`: by parameter, which rows of an embedding it is about, where not all."""
         if self._engine is None:
             return self.optimizer.state_dict()
-        state = dict(self._engine.strategy.optimizer_state(self._model, self.optimizer))
+        state = dict(self._engine.strategy.optimizer_state(self.model, self.optimizer))
         if used := self._used():
             state["rows"] = used
         return state
@@ -188,7 +200,16 @@ class PreparedOptimizer:
         if self._engine is None:
             self.optimizer.load_state_dict(state)
         else:
-            self._engine.strategy.set_optimizer_state(self._model, self.optimizer, state)
+            self._engine.strategy.set_optimizer_state(self.model, self.optimizer, state)
+
+    def settings(self) -> dict[str, Any]:
+        """Learning rates and whatever else the groups of parameters have, without the parameters."""
+        return {"groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]}
+
+    def set_settings(self, settings: dict[str, Any]) -> None:
+        """Set what `settings` gave."""
+        for group, saved in zip(self.param_groups, settings["groups"], strict=True):
+            group.update(saved)
 
     def _number(self, layer: RowEmbedding) -> int:
         return next(i for i, p in enumerate(self.parameters()) if p is layer.trained)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,6 +149,47 @@ class FSDP(Single):
 
         assert model is not None
         set_optimizer_state_dict(model, optimizer, _by_name(state, _names(model, optimizer)), options=_whole())
+
+    def save_parts(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path) -> None:
+        """Let every process write its part of weights and optimizers into `folder`, as safetensors. All processes call it."""
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        dcp.save(self._parts(model, optimizers), storage_writer=writer)
+
+    def load_parts(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path) -> None:
+        """Read what `save_parts` wrote, also by another number of processes."""
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+        from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
+
+        parts = self._parts(model, optimizers)
+        dcp.load(parts, storage_reader=HuggingFaceStorageReader(str(folder)))
+        weights = {name.removeprefix("model."): value for name, value in parts.items() if name.startswith("model.")}
+        set_model_state_dict(model, weights)
+        for i, optimizer in enumerate(optimizers):
+            state: dict[str, Any] = {}
+            for name, value in parts.items():
+                if name.startswith(f"optimizer {i}."):
+                    parameter, _, moment = name.removeprefix(f"optimizer {i}.").rpartition("/")
+                    state.setdefault(parameter, {})[moment] = value
+            groups = _by_name(
+                {"state": {}, "param_groups": optimizer.state_dict()["param_groups"]}, _names(model, optimizer)
+            )
+            set_optimizer_state_dict(model, optimizer, {**groups, "state": state})
+
+    def _parts(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+        """This process's part of every tensor, by a name that all processes know it under."""
+        from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+
+        parts: dict[str, Any] = {f"model.{name}": value for name, value in get_model_state_dict(model).items()}
+        for i, optimizer in enumerate(optimizers):
+            state: Any = get_optimizer_state_dict(model, optimizer)["state"]
+            for name, moments in state.items():
+                for moment, value in moments.items():
+                    parts[f"optimizer {i}.{name}/{moment}"] = value
+        return parts
 
 
 def _whole() -> Any:

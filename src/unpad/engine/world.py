@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from unpad.errors import ArgumentError, TrainingError, UnpadError
+from unpad.errors import ArgumentError, UnpadError
 from unpad.notices import quiet
 
 T = TypeVar("T")
@@ -158,13 +158,13 @@ class World:
                 "call pad_across_processes(value, dim=1) before"
             )
         rows = [shape[0] for shape in shapes]
-        kind, plain = tensor.dtype, _plain(tensor)
+        kind, plain = tensor.dtype, tensor.to(_CARRIED.get(tensor.dtype, tensor.dtype))
         room = plain.new_zeros(max(rows), *plain.shape[1:])
         room[: len(plain)] = plain
         parts = [torch.empty_like(room) for _ in rows]
         dist.all_gather(parts, room)
         whole = torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
-        return whole.bool() if kind is torch.bool else whole.view(kind)
+        return whole.to(kind)
 
     def pad(self, value: Any, dim: int = 0, fill: float = 0, first: bool = False) -> Any:
         """Tensors padded with `fill` to the longest of all processes along `dim`, at the end or at the beginning (`first`)."""
@@ -192,6 +192,13 @@ class World:
         return value if self.size == 1 or reduction == "none" else _each(value, reduced)
 
 
+_CARRIED = {
+    torch.bool: torch.uint8,
+    torch.int16: torch.int32,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+}
+"""Types that gloo does not carry, and what carries each of their values."""
 _PLACE = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
 
@@ -202,13 +209,6 @@ def _number(name: str, usual: int) -> int:
             f"the environment variable {name}={value!r} is not a number; start with `unpad launch` or `torchrun`"
         )
     return int(value)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """The same bits in a type that every backend carries."""
-    if tensor.dtype is torch.bool:
-        return tensor.to(torch.uint8)
-    return tensor.view(torch.int16) if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -247,9 +247,3 @@ def _one_line(rank: int) -> Callable[..., None]:
         os._exit(2)  # a regular exit would wait for processes that wait for this one
 
     return show
-
-
-def refuse_many(world: World, what: str) -> None:
-    """Raise TrainingError for what one process alone can do."""
-    if world.size > 1:
-        raise TrainingError(f"{what} works with one process, this run has {world.size}")

@@ -6,7 +6,7 @@ B prompts, S padded length, V vocabulary. Nothing is padded between the two: pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -265,10 +265,10 @@ def _stopper(s: GenerationConfig, tokenizer: Any) -> Stop | None:
 
 @contextmanager
 def _answering(model: Any) -> Iterator[None]:
-    """Without gradients and dropout; afterwards what was in training mode is so again."""
+    """Without gradients and dropout, in the precision that an engine gave the model; afterwards what was in training mode is so again."""
     training = [module for module in model.modules() if module.training]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), getattr(model, "autocast", nullcontext)():
             yield model.eval()
     finally:
         for module in training:

@@ -50,9 +50,8 @@ class Segments(Accumulator):
         check_lengths(len(found), len(truth))
         for i, (p, r) in enumerate(zip(found, truth, strict=True)):
             if len(p) != len(r):
-                raise DataError(
-                    f"sentence {i} of the batch has {len(p)} predicted tags but {len(r)} reference tags. Leave out the same positions (label -100)."
-                )
+                counts = f"{len(p)} predicted tags but {len(r)} reference tags"
+                raise DataError(f"sentence {i} of the batch has {counts}. Leave out the same positions (label -100).")
         for p, r in zip(found, truth, strict=True):
             start = 0
             for end, pair in enumerate([*zip(r, p, strict=True), ("O", "O")]):
@@ -94,10 +93,8 @@ class Seqeval(Metric):
                     counts[kind] += times
         kinds = sorted({*predicted, *true})
         if zero_division == "warn" and not all(predicted[kind] and true[kind] for kind in kinds or [""]):
-            say_once(
-                "seqeval divides by zero for a type that was never predicted or never occurs; it counts as 0 there. Pass zero_division=0 or 1 to choose.",
-                key="zero_division seqeval",
-            )
+            what = "seqeval divides by zero for a type that was never predicted or never occurs; it counts as 0 there"
+            say_once(f"{what}. Pass zero_division=0 or 1 to choose.", key="zero_division seqeval")
         fill, figures = float(zero_division == 1), dict[str, Any]()
         for kind in kinds:
             figures[kind] = _figures(hit[kind], predicted[kind], true[kind], fill) | {"number": true[kind]}

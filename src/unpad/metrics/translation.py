@@ -46,20 +46,17 @@ class Bleu(Metric):
         """
         from sacrebleu.metrics.bleu import BLEU
 
-        choices: Any = {"tokenize": (tokenize or "13a", BLEU.TOKENIZERS)}
-        choices["smooth_method"] = smooth_method, BLEU.SMOOTH_DEFAULTS
-        for option, (value, known) in choices.items():
+        methods: Any = BLEU.SMOOTH_DEFAULTS
+        choices = (("tokenize", tokenize or "13a", BLEU.TOKENIZERS), ("smooth_method", smooth_method, methods))
+        for option, value, known in choices:
             if value not in known:
-                raise ArgumentError(
-                    f"{option}={value!r} is unknown{nearest(value, known)}; there are: {listing(known)}."
-                )
+                near = nearest(value, known)
+                raise ArgumentError(f"{option}={value!r} is unknown{near}; there are: {listing(known)}.")
         try:
             bleu = BLEU(lowercase, force, tokenize, smooth_method, smooth_value, effective_order=use_effective_order)
         except (ImportError, RuntimeError, OSError) as error:  # some need a package more, some a file from the network
-            why = " ".join(str(error).split())
-            raise ArgumentError(
-                f"tokenize={tokenize!r} cannot be used here: {why} Or pass another tokenize=."
-            ) from None
+            why = f"{' '.join(str(error).split())} Or pass another tokenize=."
+            raise ArgumentError(f"tokenize={tokenize!r} cannot be used here: {why}") from None
         references = [*zip(*state.references, strict=True)]  # all first references, then all second ones, ...
         score = bleu.corpus_score(state.predictions, references)
         names = ("score", "counts", "totals", "precisions", "bp", "sys_len", "ref_len")

@@ -189,16 +189,15 @@ class Task:
         return False
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of `decode` that say something, from those that a caller has set. Raises ArgumentError for bad values."""
+        """The options that say something, of those that a caller has set. Raises ArgumentError for bad values."""
         return dict(options)
 
-    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-        """What `checked` gave in the model's terms (words as ids); this is what the methods around the model get."""
+    def settled(
+        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
+    ) -> dict[str, Any]:
+        """What `checked` gave in the model's terms (words as ids); this is what the methods around the model get. With the model's `config`
+        it is said what the model cannot follow."""
         return dict(options)
-
-    def remark(self, options: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> str | None:
-        """What to say of options that a caller has set and this model cannot follow."""
-        return None
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """What a pipeline gives for each input of a list. `found`: a tensor [B, C] in the order of `features`, or for models that
@@ -219,8 +218,8 @@ class Task:
 
     def metrics(self, config: ModelConfig, notes: Any = None) -> Judge | None:
         """The figures by which predictions are judged, as a streaming metric for the Trainer; `notes` are those of the
-        prepared split. None: the loss says it all."""
-        raise NotImplementedError
+        prepared split. None: the loss says it all, with the perplexity, which the Trainer adds where words are learned."""
+        return None
 
     # ---- rows of raw data, for people ----
 

@@ -116,7 +116,9 @@ class FillMask(Task):
             raise ArgumentError(f"targets={targets!r:.60} must be a word or a list of words")
         return {**out, "targets": list(words)} if "targets" in out else out
 
-    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    def settled(
+        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
+    ) -> dict[str, Any]:
         """`targets` as ids, rising. Of a word that is not in the vocabulary the first piece counts, which is said."""
         _mask_of(tokenizer)
         if "targets" not in options:
@@ -173,10 +175,6 @@ class FillMask(Task):
         return out
 
     # ---- rows of raw data, for people ----
-
-    def metrics(self, config: ModelConfig, notes: Any = None) -> None:
-        """None: the Trainer adds the perplexity to the loss."""
-        return None
 
     def examples(
         self, pipe: Any, rows: Sequence[Mapping[str, Any]], columns: Columns, prepared: Prepared

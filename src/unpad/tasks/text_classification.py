@@ -128,7 +128,7 @@ class TextClassification(Task):
         return _mixed(tokenizer, rows, alone, max_length, truncation)
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """`top_k` (None counts: all labels) and `function_to_apply` (None and "default" do not), as `decode` takes them."""
+        """`top_k` (None counts: all labels) and `function_to_apply` (None and "default" do not)."""
         out = dict(options)
         if "top_k" in out:
             k = out["top_k"]
@@ -143,40 +143,26 @@ class TextClassification(Task):
                 )
         return out
 
-    def decode(
-        self, logits: Tensor, config: ModelConfig, *, top_k: int | None = None, function_to_apply: str | None = None
-    ) -> list[list[dict[str, Any]]]:
-        """For each row of logits [B, C] its `top_k` labels (None: all) as `{"label": name, "score": float}`, best first.
+    def answers(self, found: Tensor, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
+        """For each input its `top_k` labels (None: all) as `{"label": name, "score": float}`, best first; without `top_k` its best one alone,
+        as in `transformers`.
 
-        `function_to_apply` is one of `FUNCTIONS`; None takes softmax for one label out of C, sigmoid for several labels or
-        a single output, and the numbers as they are for regression. Raises ArgumentError for other values.
+        `function_to_apply` is one of `FUNCTIONS`; left out, it is softmax for one label out of C, sigmoid for several labels or a single
+        output, and for regression the numbers stay as they are.
         """
-        import torch
-
-        options = self.checked({"top_k": top_k, "function_to_apply": function_to_apply})
-        apply = options.get("function_to_apply", _function(config))
-        values = logits.detach().float()
-        if apply == "softmax":
-            values = torch.softmax(values, -1)
-        elif apply == "sigmoid":
-            values = torch.sigmoid(values)
-        scores = values.cpu().numpy()
-        names = [config.id2label[i] for i in range(config.num_labels)]
+        kind, top_k = config.problem_type, options.get("top_k", 1)
+        usual = "none" if kind == REGRESSION else "sigmoid" if kind == MULTI or config.num_labels == 1 else "softmax"
+        apply = options.get("function_to_apply", usual)
+        values = found.softmax(-1) if apply == "softmax" else found.sigmoid() if apply == "sigmoid" else found
+        scores, names = values.numpy(), list(config.id2label.values())
         if top_k == 1:
             best, top = scores.argmax(1).tolist(), scores.max(1, initial=-np.inf).tolist()
-            return [[{"label": names[i], "score": score}] for i, score in zip(best, top, strict=True)]
+            ranked = [[{"label": names[i], "score": score}] for i, score in zip(best, top, strict=True)]
+            return ranked if "top_k" in options else [best for [best] in ranked]
         # stable: equal scores stand in the order of the labels
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-        ranked = np.take_along_axis(scores, order, axis=1)
-        return [
-            [{"label": names[i], "score": score} for i, score in zip(row, row_scores, strict=True)]
-            for row, row_scores in zip(order.tolist(), ranked.tolist(), strict=True)
-        ]
-
-    def answers(self, found: Tensor, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
-        """Without `top_k` each input gets its best label alone, with it a list, as in `transformers`."""
-        ranked = self.decode(found, config, **{"top_k": 1, **options})
-        return ranked if "top_k" in options else [best[0] for best in ranked]
+        places = zip(order.tolist(), np.take_along_axis(scores, order, axis=1).tolist(), strict=True)
+        return [[{"label": names[i], "score": score} for i, score in zip(*row, strict=True)] for row in places]
 
     def single(self, answer: Any, is_text: bool, called: Mapping[str, Any]) -> Any:
         """A text alone gets a list unless the call itself names `top_k`; a pair alone does not. So `transformers` has it."""
@@ -250,12 +236,6 @@ class _Figures(Judge):
 
 
 TASK = TextClassification()
-
-
-def _function(config: ModelConfig) -> str:
-    if config.problem_type == REGRESSION:
-        return "none"
-    return "sigmoid" if config.problem_type == MULTI or config.num_labels == 1 else "softmax"
 
 
 # ---- inputs of pipelines ----

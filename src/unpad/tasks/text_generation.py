@@ -92,7 +92,9 @@ class TextGeneration(Task):
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return checked(options)
 
-    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    def settled(
+        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
+    ) -> dict[str, Any]:
         """`stop_sequence`, the field's older name, as `stop_strings`."""
         return {"stop_strings" if name == "stop_sequence" else name: value for name, value in options.items()}
 
@@ -135,11 +137,7 @@ class TextGeneration(Task):
         shown = prompts if options.get("return_full_text", True) else None
         return results(found, tokenizer, "generated", options, before, shown)
 
-    # ---- figures, and rows for people ----
-
-    def metrics(self, config: ModelConfig, notes: Any = None) -> None:
-        """None: the Trainer adds the perplexity to the loss."""
-        return None
+    # ---- rows for people ----
 
     def examples(
         self, pipe: Any, rows: Sequence[Mapping[str, Any]], columns: Columns, prepared: Prepared

@@ -73,12 +73,11 @@ class Settings:
     """Language codes that texts are marked with, and their ids; `src_lang` and `tgt_lang` stand in `config`."""
 
 
-def read(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> tuple[Any, Settings]:
+def read(path: str | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[Any, Settings]:
     """Read the tokenizer of a folder, or of one vocabulary file; `overrides` win over what its files say.
 
     Raises CheckpointError for missing or unreadable files, ArgumentError for an override that is not known.
     """
-    overrides = dict(overrides or {})
     for key in overrides:
         if key not in OVERRIDES:
             raise ArgumentError(f"from_pretrained() has no argument {key!r}{nearest(key, OVERRIDES)}")

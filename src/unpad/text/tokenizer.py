@@ -108,12 +108,6 @@ class Tokenizer:
         self._applied: Plan | None = None
         self._report = TruncationReport()
 
-    @classmethod
-    def from_folder(cls, path: str | os.PathLike[str], **overrides: Any) -> Tokenizer:
-        """Read a folder, a tokenizer.json or a vocab.txt; `overrides` (pad_token=, model_max_length=, ...) win."""
-        rust, settings = files.read(path, overrides)
-        return cls(rust, settings, os.fspath(path))
-
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write the files that unpad and transformers read; returns their paths."""
         with self._lock:
@@ -597,6 +591,4 @@ class AutoTokenizer:
             )
         hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}  # fmt: skip
         path = resolve(name_or_path, what="tokenizer", files=files.FILES, **hub)
-        found = Tokenizer.from_folder(path, **overrides)
-        found.name_or_path = os.fspath(name_or_path)
-        return found
+        return Tokenizer(*files.read(path, overrides), os.fspath(name_or_path))

@@ -11,10 +11,6 @@ from unpad.train.arguments import TrainingArguments as Args
 from unpad.train.state import TrainerControl as Control
 from unpad.train.state import TrainerState as State
 
-EVENTS = (
-    "on_train_begin", "on_epoch_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_epoch_end", "on_train_end",
-)  # fmt: skip
-
 
 class TrainerCallback:
     """Base of callbacks. Every event gets the arguments, the state and the control of the run, and keywords:

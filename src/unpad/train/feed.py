@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,7 +76,7 @@ class Feed:
         """(epoch, step inside it) of optimizer step `step`, from 0."""
         while self._bounds[-1] <= step:
             self._bounds.append(self._bounds[-1] + self.steps(len(self._bounds) - 1))
-        epoch = int(np.searchsorted(self._bounds, step, side="right")) - 1
+        epoch = bisect_right(self._bounds, step) - 1
         return epoch, step - self._bounds[epoch]
 
     def rows_of(self, step: int) -> list[np.ndarray]:

@@ -69,15 +69,17 @@ class Stepper:
         return _halved(micros, feed)
 
     def _gradients(self, micros: list[Micro], count: int) -> Tensor:
-        engine, total = self.engine, torch.zeros((), device=self.engine.device)
+        engine, total = self.engine, None
         self._sent = False
         for i, micro in enumerate(micros, 1):
             if i < len(micros) and engine.num_processes > 1:
                 with engine.strategy.apart(self.model):
-                    total += self._backward(micro, count)
+                    part = self._backward(micro, count)
             else:
                 self._sent = engine.num_processes > 1
-                total += self._backward(micro, count)
+                part = self._backward(micro, count)
+            total = part if total is None else total + part
+        assert total is not None
         return total
 
     _sent = False
@@ -89,7 +91,12 @@ class Stepper:
         with self.engine.autocast():
             output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
         loss_sum = getattr(output, "loss_sum", None)
-        part = loss_sum / count if loss_sum is not None else loss_of(output) * (micro.count / count)
+        if loss_sum is not None:
+            part = loss_sum / count
+        else:
+            part = loss_of(output)
+            if micro.count != count:
+                part = part * (micro.count / count)
         if micro.empty:
             part = part * 0.0
         # gradients are averaged over the processes, the loss is a sum over them
