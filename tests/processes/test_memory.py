@@ -87,7 +87,7 @@ def test_a_stream_is_halved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_one_row_that_does_not_fit_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limited(0, monkeypatch)
-    with pytest.raises(TrainingError, match="one row of .* tokens.*gradient_checkpointing=True") as error:
+    with pytest.raises(TrainingError, match=r"one row of .* tokens.*gradient_checkpointing=True") as error:
         trainer("bert", tmp_path).train()
     assert "\n" not in str(error.value)
 

@@ -269,9 +269,9 @@ def test_bad_sources_are_one_clear_line(tmp_path):
         read(TEXTS, buffer=0)
     with pytest.raises(ArgumentError, match="block_size=0 must be"):
         TokenStream(TEXTS, Letters(), 0)
-    with pytest.raises(ArgumentError, match="TokenStream has no argument 'blok_size'; did you mean 'block_size'?"):
+    with pytest.raises(ArgumentError, match=r"TokenStream has no argument 'blok_size'; did you mean 'block_size'\?"):
         TokenStream(TEXTS, Letters(), blok_size=8)
-    with pytest.raises(ArgumentError, match="TokenStream has no argument 'tokeniser'; did you mean 'tokenizer'?"):
+    with pytest.raises(ArgumentError, match=r"TokenStream has no argument 'tokeniser'; did you mean 'tokenizer'\?"):
         TokenStream(TEXTS, tokeniser=Letters(), block_size=8)
     with pytest.raises(ArgumentError, match="block_size=None must be"):
         TokenStream(TEXTS, Letters())

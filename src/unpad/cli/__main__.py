@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UnpadError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(2.0)  # the main process says it, mostly, and then this one is ended
         print(f"unpad: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

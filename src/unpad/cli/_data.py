@@ -159,12 +159,12 @@ def _values(text: str) -> dict[str, Any]:
 
 
 def _texts(rows: Any, columns: Any, languages: set[str]) -> Iterator[str]:
-    """The texts of the columns; of dictionaries by language those of `languages` (all where none is given)."""
+    """The texts of the columns; of dictionaries by language those of `languages` (all where none of them is there)."""
     for name in dict.fromkeys(columns.used):
         for value in rows[name]:
             parts = [value]
             if isinstance(value, dict):
-                parts = [text for language, text in value.items() if not languages or language in languages]
+                parts = [text for language, text in value.items() if language in (languages & value.keys() or value)]
             yield from (text for text in parts if isinstance(text, str))
 
 

@@ -149,8 +149,12 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     names = [f.name for f in dataclasses.fields(TrainingArguments)]
     plain = {name: options[name] for name in names if options[name] is not None}
     args = TrainingArguments(**{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False})
+    from unpad.engine.world import World
+
+    world = World(cpu=args.use_cpu)
+    options["resume"] = options["resume"] or world.restarted
     if args.resume_from_checkpoint is None and not options["resume"]:
-        refuse_other_run(folder, options)
+        world.on_main(lambda: refuse_other_run(folder, options))
 
     from datasets import DatasetDict
 
@@ -172,7 +176,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
             if source != TrainOptions.model:
                 both = f"model={source!r} and new_model={kind!r} exclude each other"
                 raise ArgumentError(f"{both}; pass one of the two")
-            source = new_model(folder, options, raw["train"], columns)
+            source = world.on_main(lambda: new_model(folder, options, raw["train"], columns))
         elif options["new_config"] is not None or options["vocab_size"] is not None:
             raise ArgumentError(
                 "new_config and vocab_size are of a model from scratch; name its family with --new_model"
@@ -212,14 +216,18 @@ def _train(options: dict[str, Any], folder: Path) -> int:
         compute_metrics=task.metrics(model.config, prepared.notes.get("validation")),
         callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
     )
-    clear_other_run(folder, options)
     options["logging_steps"] = args.logging_steps
     options.update({f"{key}_column": getattr(columns, key) for key in ("text", "text_pair", "label")})
     found = prepared.columns
     if "source_lang" in task.settings and columns.text not in found.used:  # languages that were found
         options.update(source_lang=found.text.split(".")[-1], target_lang=str(found.label).split(".")[-1])
-    if not options["resume"] or not (folder / CONFIG).exists():  # a run is described by its beginning
-        write_config(folder, options)
+
+    def begin() -> None:
+        clear_other_run(folder, options)
+        if not options["resume"] or not (folder / CONFIG).exists():  # a run is described by its beginning
+            write_config(folder, options)
+
+    world.on_main(begin)
     try:
         result = trainer.train(resume_from_checkpoint=True if options["resume"] else None)
     except TrainingError as error:
@@ -232,7 +240,8 @@ def _train(options: dict[str, Any], folder: Path) -> int:
         _close_bar(trainer)
     metrics = _final_metrics(trainer, splits)
     trainer.save_model()
-    _report(options, folder, trainer, task, splits, prepared, columns, metrics, result.metrics)
+    if world.is_main:
+        _report(options, folder, trainer, task, splits, prepared, columns, metrics, result.metrics)
     return 0
 
 

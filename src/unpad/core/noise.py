@@ -21,23 +21,25 @@ class Noise:
 
     def __init__(self, device: torch.device) -> None:
         self._bits: np.random.SFC64 | None = None
-        if device.type == "cpu":
-            seed = int(torch.empty((), dtype=torch.int64).random_().item())
-            self._bits = np.random.SFC64(seed)
+        self._own = device.type == "cpu"
 
     def state(self) -> Any:
-        """Where the random numbers stand; None where PyTorch's generator of the device gives them."""
+        """Where the random numbers stand; None before the first mask, and where PyTorch's generator of the device gives them."""
         return None if self._bits is None else self._bits.state
 
     def restore(self, state: Any) -> None:
         """Go back to a `state`."""
-        if self._bits is not None:
+        if state is None:
+            self._bits = None
+        elif self._bits is not None:
             self._bits.state = state
 
     def mask(self, shape: tuple[int, ...] | torch.Size, p: float, like: Tensor) -> Tensor:
         """A tensor of `shape` in `like`'s dtype and device: 0 with probability p, else 1 / (1 - p)."""
-        if self._bits is None:
+        if not self._own:
             return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(1 - p)
+        if self._bits is None:
+            self._bits = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_().item()))
         count = 1
         for n in shape:
             count *= n

@@ -81,6 +81,7 @@ class Pipeline:
                 f"input 0 is None: a pipeline for {self.task} needs an input; give a text, or a list of them"
             )
         called = self._checked(options, "a pipeline call")
+        self._remark(options)
         others = [
             n for pair in (_MOST, _LEAST) if not called.keys().isdisjoint(pair) for n in pair
         ]  # a length replaces the other
@@ -253,9 +254,14 @@ class Pipeline:
         if written:  # what would change the text and is not supported is refused here, by name
             GenerationConfig(**{name: value for name, value in options.items() if name in UNSUPPORTED})
         mine = self._task.checked({name: options[name] for name in self._task.options if name in options})
-        mine = self._task.settled(mine, self.tokenizer, self.model.config)
+        mine = self._task.settled(mine, self.tokenizer)
         passed = {name: options[name] for name in (*_TOKENIZER, *written) if options.get(name) is not None}
         return {**mine, **passed}
+
+    def _remark(self, options: Mapping[str, Any]) -> None:
+        """Say which of these options the model cannot follow."""
+        if text := self._task.remark(options, self.model.config, self.tokenizer):
+            say_once(text)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.task!r}, {self.model.class_name} from {self.model.name_or_path!r}, {self.precision.name} on {self.device})"
@@ -349,9 +355,10 @@ def build(
     else:
         raise ArgumentError(f"model is a {type(model).__name__}; pass a folder, a Hub id or a loaded model")
     tokenizer = _tokenizer(tokenizer, model, hub)
-    made = Pipeline(found, model, tokenizer, precision=precision, max_tokens=max_tokens, options=options)
-    if named := languages(task):  # what the caller says himself goes before the task's name
-        made._options = {**found.settled(named, tokenizer), **made._options}
+    made = Pipeline(
+        found, model, tokenizer, precision=precision, max_tokens=max_tokens, options={**languages(task), **options}
+    )
+    made._remark(options)  # not of languages that are only in the name of the task
     return made
 
 

@@ -192,12 +192,13 @@ class Task:
         """The options that say something, of those that a caller has set. Raises ArgumentError for bad values."""
         return dict(options)
 
-    def settled(
-        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
-    ) -> dict[str, Any]:
-        """What `checked` gave in the model's terms (words as ids); this is what the methods around the model get. With the model's `config`
-        it is said what the model cannot follow."""
+    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+        """What `checked` gave in the model's terms (words as ids); this is what the methods around the model get."""
         return dict(options)
+
+    def remark(self, options: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> str | None:
+        """What to say of options that a caller has set and this model cannot follow."""
+        return None
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """What a pipeline gives for each input of a list. `found`: a tensor [B, C] in the order of `features`, or for models that

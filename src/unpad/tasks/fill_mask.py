@@ -116,9 +116,7 @@ class FillMask(Task):
             raise ArgumentError(f"targets={targets!r:.60} must be a word or a list of words")
         return {**out, "targets": list(words)} if "targets" in out else out
 
-    def settled(
-        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
-    ) -> dict[str, Any]:
+    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
         """`targets` as ids, rising. Of a word that is not in the vocabulary the first piece counts, which is said."""
         _mask_of(tokenizer)
         if "targets" not in options:

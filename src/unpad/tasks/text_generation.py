@@ -92,9 +92,7 @@ class TextGeneration(Task):
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return checked(options)
 
-    def settled(
-        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
-    ) -> dict[str, Any]:
+    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
         """`stop_sequence`, the field's older name, as `stop_strings`."""
         return {"stop_strings" if name == "stop_sequence" else name: value for name, value in options.items()}
 

@@ -87,18 +87,16 @@ class Translation(TextToText):
             return {}
         raise ArgumentError(f"the model has no prefix for {pair}{nearest(pair, known)}; it knows {listing(known)}; for another pass prefix=")  # fmt: skip
 
-    def settled(
-        self, options: Mapping[str, Any], tokenizer: Tokenizer, config: ModelConfig | None = None
-    ) -> dict[str, Any]:
+    def settled(self, options: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
         """Also what makes the decoder write `tgt_lang`, where the tokenizer has codes."""
-        named = [name for name in ("src_lang", "tgt_lang") if options.get(name)]
-        if named and config is not None and not (tokenizer.lang_code_to_id or _directions(config)):
-            say_once(
-                f"{' and '.join(named)} cannot be told to this model, which has neither codes nor prefixes for languages: it translates as it "
-                "was trained"
-            )
         with speaking(tokenizer, options):  # refuses unknown ones
             return {**options, **(_chosen(tokenizer) if options.get("tgt_lang") else {})}
+
+    def remark(self, options: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer) -> str | None:
+        named = [name for name in ("src_lang", "tgt_lang") if options.get(name)]
+        if not named or tokenizer.lang_code_to_id or _directions(config):
+            return None
+        return f"{' and '.join(named)} cannot be told to this model, which has neither codes nor prefixes for languages: it translates as it was trained"
 
     def writing(self, config: ModelConfig, tokenizer: Tokenizer, options: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.params(config, options), **_chosen(tokenizer)}

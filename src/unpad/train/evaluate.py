@@ -265,7 +265,7 @@ def evaluate(
             _host(answer.logits.float()) if there and keep else None,  # type: ignore[union-attr]
             _host(answer.labels) if there else None,
             None if answer.loss_sum is None else float(answer.loss_sum),
-            int(answer.count),
+            0 if answer.loss_sum is None else int(answer.count),
             answer.spans,
         )
 
