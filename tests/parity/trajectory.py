@@ -85,7 +85,7 @@ def both_losses(
         rows = np.concatenate(feed.rows_of(step))
         if their_collator is not None:
             return their_collator([data[int(row)] for row in rows])
-        found = padded(feed._make(rows, feed.place(step)[0]).batch)
+        found = padded(feed._make(rows, feed.place(step)[0])[0])
         if auto_class == "AutoModelForCausalLM":
             del found["token_type_ids"]  # a GPT-2 takes them for words
         return found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 
 import unpad
 from unpad import AutoConfig, Trainer, TrainerCallback, TrainingArguments, load_metric, set_seed
+from unpad.engine.stop import Stopped
 
 WORDS = 97
 _SMALL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -85,13 +89,14 @@ def weights(run: Trainer) -> dict[str, np.ndarray]:
 
 
 class StopAt(TrainerCallback):
-    """Ends a run early, as if its time were over."""
+    """Lets a run be asked to stop."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_training_stop = state.global_step >= self.step
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def trained(
@@ -102,7 +107,8 @@ def trained(
     run = trainer(kind, folder, dropout, **changes)
     if stop_at is not None:
         run.callbacks.append(StopAt(stop_at))
-    run.train(resume_from_checkpoint=resume)
+    with contextlib.suppress(Stopped):
+        run.train(resume_from_checkpoint=resume)
     evaluations = [
         {k: v for k, v in r.items() if not k.endswith(("_runtime", "_per_second"))}
         for r in run.state.log_history

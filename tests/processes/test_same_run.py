@@ -73,7 +73,6 @@ def test_every_family_shape_trains_alike_in_parts(
 
 
 def _go_on(folder: str, steps: int, fsdp: str) -> dict[str, Any]:
-    # the schedule is that of the whole run; a callback ends this part of it
     return trained(
         "bert", folder, resume=True, stop_at=steps, max_steps=9, save_strategy="steps", save_steps=3, fsdp=fsdp
     )

@@ -17,6 +17,8 @@ from torch import nn
 from unpad import (
     Accelerator,
     ArgumentError,
+    AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     BertConfig,
@@ -486,3 +488,45 @@ def test_logits_are_reduced_before_they_are_kept(tmp_path: Path) -> None:
     plain = Trainer(model, quiet(tmp_path)).predict(data).predictions
     reduced = Trainer(model, quiet(tmp_path), preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1))
     assert reduced.predict(data).predictions.tolist() == plain.argmax(-1).tolist()
+
+
+def test_data_that_ask_for_nothing_are_refused(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gpt2", vocab_size=20, n_embd=8, n_layer=1, n_head=1, n_positions=16)
+    rows = [{"input_ids": [3, 4, 5], "labels": [-100] * 3}] * 4
+    with pytest.raises(DataError, match="all labels of the training data are -100"):
+        Trainer(AutoModelForCausalLM.from_config(config), quiet(tmp_path), train_dataset=rows).train()
+
+
+def test_answers_of_rows_that_are_padded_on_the_left_are_learned_at_their_place() -> None:
+    model = AutoModelForQuestionAnswering.from_config(
+        BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ).eval()
+    ids, spans = [[3, 4, 5, 6, 7], [8, 9, 10]], [[1, 2], [0, 2]]
+    losses = []
+    for side in ("right", "left"):
+        rows, mask, ends = [], [], []
+        for row, span in zip(ids, spans, strict=True):
+            pad = [0] * (5 - len(row))
+            rows.append(row + pad if side == "right" else pad + row)
+            mask.append([1] * len(row) + pad if side == "right" else pad + [1] * len(row))
+            ends.append([place + (len(pad) if side == "left" else 0) for place in span])
+        start, end = torch.tensor(ends).unbind(1)
+        places = torch.tensor(mask).cumsum(1).sub(1).clamp(min=0)
+        found = model(
+            torch.tensor(rows),
+            attention_mask=torch.tensor(mask),
+            position_ids=places,
+            start_positions=start,
+            end_positions=end,
+        )
+        losses.append(float(found.loss))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6) and losses[0] > 0
+
+
+def test_generate_of_a_prepared_model_runs_under_its_precision() -> None:
+    config = AutoConfig.for_model("gpt2", vocab_size=20, n_embd=8, n_layer=1, n_head=1, n_positions=16)
+    model = Accelerator("bf16").prepare(AutoModelForCausalLM.from_config(config))
+    seen = []
+    model.transformer.blocks[0].up.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    model.generate(torch.tensor([[3, 4]]), max_new_tokens=2)
+    assert set(seen) == {torch.bfloat16}

@@ -159,6 +159,12 @@ class TokenStore:
         return self.labels is not None or not {"labels", "target"}.isdisjoint(self._tokens)
 
     @property
+    def asks_nothing(self) -> bool:
+        """Whether there are labels per token, and all of them are -100."""
+        labels = [column for name, column in self._tokens.items() if name in ("labels", "target")]
+        return bool(labels) and all((flat == IGNORED_LABEL).all() for column in labels for flat in column.flats)
+
+    @property
     def longest_target(self) -> int | None:
         """Tokens of the longest target, the length that generation takes when none is asked for; None without targets."""
         return None if self.target_lengths is None else int(self.target_lengths.max())

@@ -499,6 +499,7 @@ def _run_under(model: nn.Module, engine: Accelerator) -> None:
 
     model.register_forward_pre_hook(enter)
     model.register_forward_hook(leave, always_call=True)
+    model.autocast = engine.autocast  # type: ignore[assignment] # `generate` calls parts of a model
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -115,30 +115,29 @@ class FSDP(Single):
 
     @contextlib.contextmanager
     def whole(self, model: nn.Module) -> Iterator[None]:
-        from torch.distributed.fsdp import FSDPModule
-
-        parts = [m for m in model.modules() if isinstance(m, FSDPModule)]
-        for part in parts:
+        for part in _sharded(model):
             part.unshard()
         try:
             yield
         finally:
-            for part in parts:
-                part.reshard()
+            _shard(model)
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
+        _shard(model)
         return dict(get_model_state_dict(model, options=_whole()))  # type: ignore[arg-type]
 
     def set_weights(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         from torch.distributed.checkpoint.state_dict import set_model_state_dict
 
+        _shard(model)
         set_model_state_dict(model, dict(weights), options=_whole())
 
     def optimizer_state(self, model: nn.Module | None, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
+        _shard(model)
         assert model is not None
         return _by_number(get_optimizer_state_dict(model, optimizer, options=_whole()), _names(model, optimizer))
 
@@ -147,6 +146,7 @@ class FSDP(Single):
     ) -> None:
         from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
 
+        _shard(model)
         assert model is not None
         set_optimizer_state_dict(model, optimizer, _by_name(state, _names(model, optimizer)), options=_whole())
 
@@ -183,6 +183,7 @@ class FSDP(Single):
         """This process's part of every tensor, by a name that all processes know it under."""
         from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
+        _shard(model)
         parts: dict[str, Any] = {f"model.{name}": value for name, value in get_model_state_dict(model).items()}
         for i, optimizer in enumerate(optimizers):
             state: Any = get_optimizer_state_dict(model, optimizer)["state"]
@@ -190,6 +191,19 @@ class FSDP(Single):
                 for moment, value in moments.items():
                     parts[f"optimizer {i}.{name}/{moment}"] = value
         return parts
+
+
+def _sharded(model: nn.Module | None) -> list[Any]:
+    """The modules that keep parts of their weights."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return [] if model is None else [m for m in model.modules() if isinstance(m, FSDPModule)]
+
+
+def _shard(model: nn.Module | None) -> None:
+    """Give back what was gathered: after a forward pass without a backward pass the outermost weights are still whole."""
+    for part in _sharded(model):
+        part.reshard()
 
 
 def _whole() -> Any:

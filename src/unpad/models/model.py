@@ -190,6 +190,10 @@ class Model(nn.Module):
                 self._check_labels(labels)
         choices = ids.shape[1] if choice else 1
         ids, mask, types, positions = (t if t is None else t.flatten(0, -2) for t in (ids, mask, types, positions))
+        if self.labels_of == "span" and labels is not None and mask is not None:  # places among the kept tokens
+            kept, places = (mask != 0).long(), labels.clamp(0, ids.shape[1] - 1)
+            there = (places == labels) & (kept.gather(1, places) != 0)
+            labels = (kept.cumsum(1) - 1).gather(1, places).where(there, IGNORED_LABEL)
         of_these = None if choice or self.translates else labels
         pad = self.config.pad_token_id if self.config.positions_after_pad else None
         batch, slots = from_padded(ids, mask, types, positions, of_these, self.labels_of == "token", pad)

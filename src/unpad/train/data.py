@@ -137,6 +137,10 @@ class TrainerData:
                 if column is None
                 else f"all labels in {column!r} of the training data are -1 or missing, which marks hidden answers; train on a split that has them"
             )
+        if store.asks_nothing:
+            raise DataError(
+                "all labels of the training data are -100, which are not learned; give those that are (for a causal language model the ids)"
+            )
         if store.longest_target is not None:
             learn_length(self.model.generation_config, store.longest_target, self.model.config.longest - 1)
         fill = None if self._frozen is None else self._frozen.filler(store, "train")
