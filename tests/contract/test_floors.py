@@ -22,7 +22,7 @@ FLOORS: dict[str, int] = {
     "checkpoint": 5, "generate": 5,
     "models": 6, "engine": 6,
     "train": 7,
-    "pipelines": 8,
+    "pipelines": 8, "serve": 8,
     "cli": 9,
 }  # fmt: skip
 """File or folder below src/unpad -> its floor. What is not in this table has no place in the house."""

@@ -19,7 +19,7 @@ BART = {"vocab_size": 61, "d_model": 16, "encoder_layers": 1, "decoder_layers": 
         "decoder_attention_heads": 4, "decoder_ffn_dim": 20, "max_position_embeddings": 64, "pad_token_id": 1}  # fmt: skip
 T5 = {"vocab_size": 61, "d_model": 16, "d_kv": 6, "d_ff": 20, "num_layers": 2, "num_heads": 2, "relative_attention_num_buckets": 8,
       "relative_attention_max_distance": 10, "feed_forward_proj": "gated-gelu"}  # fmt: skip
-SMALL = {"bart": BART, "mbart": BART, "marian": BART, "t5": T5}
+SMALL = {"bart": BART, "mbart": BART, "marian": {**BART, "decoder_start_token_id": 1}, "t5": T5}
 
 
 def model_of(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,18 @@ def test_a_loop_is_the_same_with_1_2_and_4_processes_and_goes_on_with_another_nu
                 for run in continued.values():
                     assert len(run["losses"]) == 7
                     alike(alone[1], run)
+
+
+def _asked_to_stop() -> list[bool]:
+    accelerator = Accelerator("fp32")
+    answers = [accelerator.stop_requested()]
+    if accelerator.process_index == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return [*answers, accelerator.stop_requested()]
+
+
+def test_a_stop_signal_to_one_process_is_known_to_all() -> None:
+    assert checked(many(2, _asked_to_stop)) == [[False, True]] * 2
 
 
 def _collectives() -> Any:

@@ -151,8 +151,11 @@ def test_a_dictionary_without_a_text_is_one_line(folder: str) -> None:
         unpad.pipeline("translation_en_to_fr", folder, device="cpu")([{"en": "ok"}, {}])
 
 
-def test_languages_that_a_model_cannot_be_told_are_said_once(tmp_path: Path, caplog: Any) -> None:
+def test_languages_that_a_model_cannot_be_told_are_said_once(
+    tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a model for one direction, which has neither codes nor prefixes; not where only the task's name has them."""
+    monkeypatch.setattr("unpad.notices._said", set())
     folder = small_writer("marian", tmp_path)
     pipe = unpad.pipeline("translation_en_to_fr", folder, device="cpu", max_new_tokens=2)
     right, reason = pipe("ok"), "cannot be told to this model, which has neither codes nor prefixes for languages"

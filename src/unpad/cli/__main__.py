@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "Let a model answer for texts, lines of standard input, or a file.",
     "curves": "Draw the learning curves of a run again and say what they mean.",
     "launch": "Run a script in several processes, on one machine or several.",
+    "hub": "Serve a folder of models and data sets to clients of the Hugging Face Hub.",
     "doctor": "Show versions, devices, and what would be chosen here and why.",
 }
 """Command -> what it does. Each has a file of its name in this folder with `run(argv) -> exit code`."""

@@ -21,6 +21,7 @@ from unpad.engine.loader import Part, PreparedLoader, SharedStream
 from unpad.engine.optim import PreparedOptimizer, gradient_norm, scale_gradients
 from unpad.engine.precision import choose_precision
 from unpad.engine.state import random_state, read_tree, restore_random_state, set_seed, write_tree
+from unpad.engine.stop import StopRequest
 from unpad.engine.strategy import FSDP, choose_strategy, recompute_activations
 from unpad.engine.world import World
 from unpad.errors import ArgumentError, CheckpointError, listing, nearest
@@ -71,6 +72,7 @@ class Accelerator:
         self._schedulers: list[Any] = []
         self._loaders: list[PreparedLoader] = []
         self._stream = SharedStream(self.world)
+        self._stop: StopRequest | None = None
         self._last: list[PreparedLoader] = []  # the loader that gave a batch last
         if seed is not None:
             set_seed(seed)
@@ -104,6 +106,16 @@ class Accelerator:
     def restarted(self) -> bool:
         """Whether `torchrun` started the processes again after one of them failed."""
         return self.world.restarted
+
+    def stop_requested(self) -> bool:
+        """Whether a process was sent SIGTERM or SIGUSR1. All processes ask at the same place of their loop and get the same answer.
+
+        From the first call on these signals end nothing by themselves: the loop saves its state and exits, with
+        `unpad.errors.EXIT_CONTINUE` where it wants to be started again.
+        """
+        if self._stop is None:
+            self._stop = StopRequest().__enter__()
+        return self.world.sums(self._stop.asked is not None)[0] > 0
 
     def wait_for_everyone(self) -> None:
         """Return when all processes are here."""
