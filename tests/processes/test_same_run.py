@@ -75,7 +75,9 @@ def test_every_family_shape_trains_alike_in_parts(
     same(alone[kind, strategy], together[2][0][kind, strategy])
 
 
-def test_sharded_weights_in_bf16_train_as_one_process_does(alone: dict[Any, Any], together: dict[int, list[Any]]) -> None:
+def test_sharded_weights_in_bf16_train_as_one_process_does(
+    alone: dict[Any, Any], together: dict[int, list[Any]]
+) -> None:
     one, other = alone["bert", "sharded bf16"], together[2][0]["bert", "sharded bf16"]
     np.testing.assert_allclose(other["losses"], one["losses"], atol=2e-2)  # bf16 keeps 8 bits of a number
 

@@ -29,11 +29,13 @@ class TokenOptions:
     """Whose token it is: the author of commits, and the owner of repositories that are named without one."""
     scope: str = "read"
     """read, or write for reading and writing."""
+    remove: bool = False
+    """Take the token of that name back, instead of making one."""
 
 
 _ACTIONS = {
     "serve": ("Serve a folder of models and data sets to clients of the Hugging Face Hub, until Ctrl-C.", ServeOptions),
-    "token": ("Make an access token and print it, once; only its hash is kept.", TokenOptions),
+    "token": ("Make an access token and print it, once (only its hash is kept), or take one back.", TokenOptions),
 }
 
 
@@ -43,7 +45,10 @@ def command(action: str | None = None) -> Command:
         about, options = _ACTIONS[action]
         folder = ("folder", "the folder that holds the Hub; made when it is missing")
         return Command(f"hub {action}", about, {"options": options_of(options)}, folder, aliases={}, with_config=False)
-    about = "A Hub of your own, in a folder. unpad hub serve FOLDER serves it; unpad hub token FOLDER makes an access token."
+    about = (
+        "A Hub of your own, in a folder. unpad hub serve FOLDER serves it; "
+        "unpad hub token FOLDER makes an access token."
+    )
     groups = {name: options_of(options) for name, (_, options) in _ACTIONS.items()}
     return Command(
         "hub", about, groups, ("action", "serve or token, and then the folder"), aliases={}, with_config=False
@@ -53,7 +58,7 @@ def command(action: str | None = None) -> Command:
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns 0."""
     if not argv or argv[0] not in _ACTIONS:
-        given = command().parse(argv)["action"]
+        given = command().parse(argv[:1])["action"]
         raise ArgumentError(
             f"unpad hub: there is no {given!r}{nearest(given, _ACTIONS)} (there are: {', '.join(_ACTIONS)})"
         )
@@ -64,7 +69,11 @@ def run(argv: Sequence[str]) -> int:
     if action == "token":
         if not options["name"]:
             raise ArgumentError("unpad hub token: give --name, whose token it is")
-        print(open_store(options["folder"]).add_token(options["name"], options["scope"]))
+        store = open_store(options["folder"])
+        if options["remove"]:
+            store.remove_token(options["name"])
+        else:
+            print(store.add_token(options["name"], options["scope"]))
         return 0
     if not 1 <= options["lfs_from_mb"] <= 1024 or not 0 <= options["port"] < 1 << 16:
         raise ArgumentError("unpad hub serve: --lfs_from_mb is 1 to 1024, --port 0 to 65535")

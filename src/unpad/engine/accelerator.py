@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unpad.checkpoint.files import checkpoints, newest_valid, recover, staged_folder, verify
+from unpad.checkpoint.files import checkpoints, newest_valid, recover, staged_folder, verify, writing_to
 from unpad.data.sampler import mixed
 from unpad.engine.loader import Part, PreparedLoader, SharedStream
 from unpad.engine.optim import PreparedOptimizer, gradient_norm, scale_gradients
@@ -23,7 +23,7 @@ from unpad.engine.precision import choose_precision
 from unpad.engine.state import random_state, read_tree, restore_random_state, set_seed, write_tree
 from unpad.engine.stop import StopRequest
 from unpad.engine.strategy import FSDP, choose_strategy, recompute_activations
-from unpad.engine.world import World
+from unpad.engine.world import World, like
 from unpad.errors import ArgumentError, CheckpointError, listing, nearest
 from unpad.notices import say, say_once
 
@@ -164,7 +164,7 @@ class Accelerator:
             return value[: part.rows] if repeated or len(value) == part.given else value
         if hasattr(value, "keys"):
             return {key: self._own_rows(value[key]) for key in value.keys()}  # noqa: SIM118
-        return type(value)(self._own_rows(item) for item in value) if isinstance(value, (list, tuple)) else value
+        return like(value, [self._own_rows(item) for item in value]) if isinstance(value, (list, tuple)) else value
 
     def pad_across_processes(self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
         """Pad to the longest of all processes along `dim`."""
@@ -266,6 +266,11 @@ class Accelerator:
         if model is None and self._models:
             mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
             model = next((m for m in self._models if any(id(p) in mine for p in m.parameters())), None)
+            if model is None and isinstance(self.strategy, FSDP):
+                raise ArgumentError(
+                    "an optimizer has no parameter of a prepared model, whose weights fsdp has replaced; give model and optimizer to one "
+                    "call of prepare, or make the optimizer after it"
+                )
         prepared = PreparedOptimizer(optimizer, self, model)
         self._optimizers.append(prepared)
         return prepared
@@ -395,6 +400,11 @@ class Accelerator:
         `sharded` (FSDP) each its part of weights and optimizers, to a folder that all of them see. Raises CheckpointError when the disk
         refuses; what was there before is unharmed then.
         """
+        if left := self._micro_step % self.gradient_accumulation_steps:
+            say_once(
+                f"save_state after {left} of {self.gradient_accumulation_steps} micro-batches of a step: their gradients are not saved; save "
+                "where accelerator.sync_gradients is true"
+            )
         parts = sharded and isinstance(self.strategy, FSDP)
         weights = [] if parts else [dict(self.strategy.weights(model)) for model in self._models]
         state = self.state(parts)
@@ -406,9 +416,10 @@ class Accelerator:
                     self.strategy.save_parts(model, self._optimizers_of(model), staging / f"model_{i}")  # type: ignore[attr-defined]
 
             def write() -> None:
-                for i, model in enumerate(weights):
-                    write_tree(staging, f"model_{i}", model)
-                write_tree(staging, "state", state)
+                with writing_to(final):
+                    for i, model in enumerate(weights):
+                        write_tree(staging, f"model_{i}", model)
+                    write_tree(staging, "state", state)
 
             self.world.on_main(write)
             self.world.on_main(stack.close)
@@ -494,7 +505,7 @@ def _without_rows(value: Any) -> Any:
         return value[:0] if value.dim() else value.new_empty(0)
     if hasattr(value, "keys"):
         return {key: _without_rows(value[key]) for key in value.keys()}  # noqa: SIM118
-    return type(value)(_without_rows(item) for item in value) if isinstance(value, (list, tuple)) else value
+    return like(value, [_without_rows(item) for item in value]) if isinstance(value, (list, tuple)) else value
 
 
 def _run_under(model: nn.Module, engine: Accelerator) -> None:

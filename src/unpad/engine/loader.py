@@ -18,7 +18,7 @@ from unpad.batch import PackedBatch
 from unpad.data.sampler import deal, mixed
 from unpad.data.terms import loss_terms
 from unpad.engine.state import random_state, restore_random_state
-from unpad.engine.world import World
+from unpad.engine.world import World, like
 from unpad.errors import ArgumentError, DataError
 
 
@@ -51,9 +51,9 @@ class SharedStream:
 class PreparedLoader:
     """A loader as `Accelerator.prepare` returns it.
 
-    `epoch` counts the passes begun, `position` the batches given in the pass that is under way: both are part of a saved state, and after
-    `load_state` the next pass goes on behind the last batch that was given. `len()` is the number of batches of the loader, which
-    all processes share.
+    `epoch` counts the passes that have ended, `position` the batches given in the pass that is under way: both are part of a saved state,
+    and after `load_state` the next pass goes on behind the last batch that was given. Without, a pass that was left begins anew. `len()`
+    is the number of batches of the loader, which all processes share.
     """
 
     def __init__(
@@ -66,9 +66,18 @@ class PreparedLoader:
         self.part = Part()
         """What this process holds of the batch given last."""
         self._begun = False
+        self._goes_on = False  # the next pass begins behind `position`
         self._base = world.from_main(int(torch.empty((), dtype=torch.int64).random_().item()))
-        sampler = getattr(loader, "sampler", None)
-        self._shuffled = isinstance(sampler, torch.utils.data.RandomSampler) and sampler.generator is None
+        self._sampler: Any = getattr(
+            getattr(loader, "batch_sampler", None), "sampler", getattr(loader, "sampler", None)
+        )
+        self._shuffled = getattr(self._sampler, "generator", self) is None
+        self._drawn: Tensor | None = None  # where the caller's own generator stood when the pass began
+        if world.size > 1 and isinstance(self._sampler, torch.utils.data.DistributedSampler):
+            raise ArgumentError(
+                "a loader with a DistributedSampler would be shared out twice; make it with shuffle=True alone: prepare gives each process "
+                "its rows of every batch"
+            )
 
     def __len__(self) -> int:
         try:
@@ -84,21 +93,35 @@ class PreparedLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands."""
-        return {"epoch": self.epoch, "position": self.position, "base": self._base, "begun": self._begun}
+        own = self._generator()
+        drawn = self._drawn if self._begun or own is None else own.get_state()
+        return {
+            "epoch": self.epoch, "position": self.position, "base": self._base, "begun": self._begun, "generator": drawn,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, also with another number of processes."""
         self.epoch, self.position, self._begun = state["epoch"], state["position"], state["begun"]
-        self._base = state["base"]
+        self._base, self._goes_on, self._drawn = state["base"], state["begun"], state.get("generator")
+        own = self._generator()
+        if own is not None and self._drawn is not None:
+            own.set_state(self._drawn)
+
+    def _generator(self) -> torch.Generator | None:
+        """The generator that the caller gave to shuffle with."""
+        return None if self._shuffled else getattr(self._sampler, "generator", None)
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._begun:
-            self.position = 0
-        self._begun = True
+        if self._begun and not self._goes_on:  # the pass before was left
+            self.epoch += 1
+        place = self.position if self._goes_on else 0
+        self.position, self._begun, self._goes_on = place, True, False
         if self._shuffled:
-            self.loader.sampler.generator = torch.Generator().manual_seed(mixed(self._base, self.epoch))
+            self._sampler.generator = torch.Generator().manual_seed(mixed(self._base, self.epoch))
+        elif (own := self._generator()) is not None:
+            self._drawn = own.get_state()
         with self._stream:
-            batches = iter(_behind(self.loader, self.position))
+            batches = iter(_behind(self.loader, place))
         last = None
         with contextlib.suppress(TypeError):
             last = len(self.loader)
@@ -108,16 +131,18 @@ class PreparedLoader:
             batch = self._next(batches) if last is not None else ahead
             if batch is _END:
                 break
-            self.position += 1
+            self.position = place = place + 1
             if last is None:
                 ahead = self._next(batches)
-            self.ended = self.position == last if last is not None else ahead is _END
+            self.ended = place == last if last is not None else ahead is _END
             if self.ended:
                 self._begun, self.epoch = False, self.epoch + 1
             self._last[:] = [self]
             yield move(self._share(batch) if many else batch, device)
         if self._begun:  # an empty or a shorter pass than announced
             self._begun, self.epoch = False, self.epoch + 1
+        if self._last and self._last[0] is self:  # what is computed from here on is not of its last batch
+            self._last.clear()
 
     def _next(self, batches: Iterator[Any]) -> Any:
         if self._world.size == 1:
@@ -162,7 +187,8 @@ def _behind(loader: Any, position: int) -> Any:
     if not position:
         return loader
     sampler = getattr(loader, "batch_sampler", None)
-    if isinstance(loader, torch.utils.data.DataLoader) and sampler is not None:
+    plain = not isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
+    if isinstance(loader, torch.utils.data.DataLoader) and sampler is not None and plain:
         return torch.utils.data.DataLoader(
             loader.dataset, batch_sampler=_Rest(sampler, position), collate_fn=loader.collate_fn, num_workers=loader.num_workers,
             pin_memory=loader.pin_memory, timeout=loader.timeout, worker_init_fn=loader.worker_init_fn, generator=loader.generator,
@@ -190,7 +216,7 @@ class _Rest(torch.utils.data.Sampler[Any]):
 def skip_first_batches(loader: Any, num_batches: int = 0) -> Any:
     """The batches of a loader, prepared or not, from number `num_batches` on, for one pass."""
     if isinstance(loader, PreparedLoader):
-        loader.position, loader._begun = num_batches, True
+        loader.position, loader._begun, loader._goes_on = num_batches, True, True
         return loader
     return _behind(loader, num_batches)
 
@@ -230,7 +256,7 @@ def take(batch: Any, rows: list[int], size: int) -> Any:
     if isinstance(batch, (list, tuple)):
         if len(batch) == size and not any(isinstance(part, (Tensor, list, tuple)) for part in batch):
             return type(batch)(batch[row] for row in rows)
-        return type(batch)(take(part, rows, size) for part in batch)
+        return like(batch, [take(part, rows, size) for part in batch])
     return batch
 
 
@@ -243,5 +269,5 @@ def move(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict) or hasattr(batch, "keys"):
         return {key: move(batch[key], device) for key in batch.keys()}  # noqa: SIM118
     if isinstance(batch, (list, tuple)):
-        return type(batch)([move(item, device) for item in batch])
+        return like(batch, [move(item, device) for item in batch])
     return batch

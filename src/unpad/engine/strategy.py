@@ -94,6 +94,7 @@ class FSDP(Single):
         from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
         if isinstance(model, FSDPModule):
+            _shard(model)
             return model
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision.name)
         policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -139,6 +140,8 @@ class FSDP(Single):
 
         _shard(model)
         assert model is not None
+        if not optimizer.state:  # PyTorch would make a step with gradients of 0, which counts
+            return optimizer.state_dict()
         return _by_number(get_optimizer_state_dict(model, optimizer, options=_whole()), _names(model, optimizer))
 
     def set_optimizer_state(
@@ -148,6 +151,10 @@ class FSDP(Single):
 
         _shard(model)
         assert model is not None
+        if not state["state"]:
+            optimizer.state.clear()
+            optimizer.load_state_dict(state)
+            return
         set_optimizer_state_dict(model, optimizer, _by_name(state, _names(model, optimizer)), options=_whole())
 
     def save_parts(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path) -> None:
@@ -186,7 +193,11 @@ class FSDP(Single):
         _shard(model)
         parts: dict[str, Any] = {f"model.{name}": value for name, value in get_model_state_dict(model).items()}
         for i, optimizer in enumerate(optimizers):
+            fresh = not optimizer.state
             state: Any = get_optimizer_state_dict(model, optimizer)["state"]
+            if fresh:  # PyTorch has made a step with gradients of 0, to have moments
+                for value in (value for moments in optimizer.state.values() for value in moments.values()):
+                    value.zero_()
             for name, moments in state.items():
                 for moment, value in moments.items():
                     parts[f"optimizer {i}.{name}/{moment}"] = value

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from unpad.errors import ArgumentError, UnpadError
+from unpad.errors import ArgumentError, TrainingError, UnpadError
 from unpad.notices import quiet
 
 T = TypeVar("T")
@@ -115,15 +115,20 @@ class World:
         if self.size == 1:
             return act()
         result: T | None = None
-        failure: BaseException | None = None
+        failure: Exception | None = None
         if self.is_main:
             try:
                 result = act()
-            except UnpadError as error:
+            except Exception as error:
                 failure = error
-        result, failure = self.from_main((result, failure))
-        if failure is not None:
-            raise failure
+        told = failure
+        if failure is not None and not isinstance(failure, UnpadError):
+            told = TrainingError(
+                f"the main process failed with {type(failure).__name__} ({str(failure)[:120]!r}); see its traceback"
+            )
+        result, told = self.from_main((result, told))
+        if told is not None:
+            raise failure or told
         return result  # type: ignore[return-value]
 
     def sums(self, *numbers: int) -> tuple[int, ...]:
@@ -151,13 +156,20 @@ class World:
 
     def _gather(self, tensor: Tensor) -> Tensor:
         tensor = (tensor.detach() if tensor.dim() else tensor.detach().view(1)).contiguous()
-        shapes = self.objects(tuple(tensor.shape))
-        if len({shape[1:] for shape in shapes}) > 1:
+        met = self.objects((tuple(tensor.shape), tensor.dtype))
+        there = [one for one in met if one[0][0]] or met[:1]  # a process without rows has them of any shape and type
+        if len({shape[1:] for shape, _ in there}) > 1:
             raise ArgumentError(
-                f"gather needs the same shape beyond dimension 0, the processes have {', '.join(str(list(s)) for s in shapes)}; "
+                f"gather needs the same shape beyond dimension 0, the processes have {', '.join(str(list(s)) for s, _ in met)}; "
                 "call pad_across_processes(value, dim=1) before"
             )
-        rows = [shape[0] for shape in shapes]
+        if len({kind for _, kind in there}) > 1:
+            raise ArgumentError(
+                f"gather needs one dtype, the processes have {', '.join(str(kind) for _, kind in met)}; convert before"
+            )
+        rows = [shape[0] for shape, _ in met]
+        if not len(tensor):
+            tensor = torch.empty(0, *there[0][0][1:], dtype=there[0][1], device=tensor.device)
         kind, plain = tensor.dtype, tensor.to(_CARRIED.get(tensor.dtype, tensor.dtype))
         room = plain.new_zeros(max(rows), *plain.shape[1:])
         room[: len(plain)] = plain
@@ -170,11 +182,12 @@ class World:
         """Tensors padded with `fill` to the longest of all processes along `dim`, at the end or at the beginning (`first`)."""
 
         def padded(tensor: Tensor) -> Tensor:
-            if dim >= tensor.dim():
+            if not -tensor.dim() <= dim < tensor.dim():
                 return tensor
-            longest = max(self.objects(tensor.shape[dim]))
-            out = tensor.new_full((*tensor.shape[:dim], longest, *tensor.shape[dim + 1 :]), fill)
-            out.narrow(dim, longest - tensor.shape[dim] if first else 0, tensor.shape[dim]).copy_(tensor)
+            at = dim % tensor.dim()
+            longest = max(self.objects(tensor.shape[at]))
+            out = tensor.new_full((*tensor.shape[:at], longest, *tensor.shape[at + 1 :]), fill)
+            out.narrow(at, longest - tensor.shape[at] if first else 0, tensor.shape[at]).copy_(tensor)
             return out
 
         return value if self.size == 1 else _each(value, padded)
@@ -218,10 +231,15 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if hasattr(value, "keys"):
         return {key: _each(value[key], change) for key in value.keys()}  # noqa: SIM118
     if isinstance(value, (list, tuple)):
-        return type(value)(_each(item, change) for item in value)
+        return like(value, [_each(item, change) for item in value])
     raise ArgumentError(
         f"a {type(value).__name__} cannot be gathered; give tensors, or lists, tuples and dictionaries of them"
     )
+
+
+def like(value: Any, items: list[Any]) -> Any:
+    """A list or tuple of `items`, of the same type as `value`, which may be a named tuple."""
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def _part() -> None:

@@ -1,6 +1,7 @@
 """The server: the part of the Hub's HTTP protocol that its Python clients use to read, create and change repositories.
 
-A handler answers one route; it runs in a thread, and so may wait for the disk. Only bodies that can be large are taken in pieces.
+A handler answers one route; it runs in a thread, and so may wait for the disk. Bodies that can be large are taken in
+pieces.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import os
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from unpad.notices import say
 from unpad.serve import names, views
 from unpad.serve.files import BLOCK, Arrival
 from unpad.serve.refusals import Refused
@@ -40,9 +43,10 @@ _USE_LFS = "set HF_HUB_DISABLE_XET=1 for the client, so that it sends large file
 class Hub:
     """An ASGI application that serves one `Store`."""
 
-    def __init__(self, store: Store, lfs_from: int = 32 << 20) -> None:
-        """`lfs_from`: bytes from which on a file is uploaded by LFS, and not inside the commit."""
-        self.store, self.lfs_from = store, lfs_from
+    def __init__(self, store: Store, lfs_from: int, loopback: bool) -> None:
+        """`lfs_from`: bytes from which on a file goes by LFS, not inside the commit; `loopback`: no other machine
+        gets in."""
+        self.store, self.lfs_from, self.loopback = store, lfs_from, loopback
         self._key = secrets.token_bytes(32)
         self._large: dict[str, Callable[[Call], Any]] = {"commit": self.commit, "upload": self.upload}
 
@@ -59,6 +63,8 @@ class Hub:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             answer = _refusal(Refused(507 if full else 500, f"the server's disk refuses: {error.strerror}"))
+        except sqlite3.OperationalError as error:
+            answer = _refusal(Refused(503, f"the server's database refuses: {error}"))
         await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -86,7 +92,7 @@ class Hub:
         """The name of the sender, who may do what needs `scope`; Refused with 401 or 403."""
         if scope == "signed":  # the address itself is the permission
             return ""
-        if not self.store.has_tokens():
+        if self._is_open():
             # no web page that somebody opens on this machine may reach an open server through the browser
             host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
             if host.lower() not in _LOOPBACK or "origin" in request.headers:
@@ -102,16 +108,20 @@ class Hub:
             raise Refused(403, f"the token {known[0]!r} may only read; this needs one with --scope write")
         return known[0]
 
+    def _is_open(self) -> bool:
+        return self.loopback and not self.store.has_tokens()
+
     # ---- who, which, what
 
     def whoami(self, call: Call) -> Response:
         role = "write"
-        if self.store.has_tokens():
+        if not self._is_open():
             known = self.store.token(call.request.headers["authorization"].partition(" ")[2].strip())
             role = known[1] if known else "read"
         token = {"displayName": call.who, "role": role}
         return JSONResponse({
-            "type": "user", "id": call.who, "name": call.who, "fullname": call.who, "email": None, "isPro": False, "orgs": [],
+            "type": "user", "id": call.who, "name": call.who, "fullname": call.who, "email": None, "isPro": False,
+            "orgs": [],
             "auth": {"type": "access_token", "accessToken": token},
         })  # fmt: skip
 
@@ -121,7 +131,7 @@ class Hub:
             raise Refused(400, f"this Hub lists by search, author and limit, not by {', '.join(sorted(unknown))}")
         search, author = asked.get("search", "").lower(), asked.get("author", "").lower()
         limit = asked.get("limit", "1000000000")
-        if not limit.isdecimal():
+        if not re.fullmatch("[0-9]{1,10}", limit):
             raise Refused(400, f"limit={limit!r:.50} is no number")
         found = [
             repo for repo in self.store.repos(call.kind)
@@ -185,7 +195,8 @@ class Hub:
         etag = f'"{entry.etag}"'
         headers = {
             "ETag": etag, "X-Repo-Commit": oid, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream",
-            "X-Content-Type-Options": "nosniff", "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.split('/')[-1])}",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.split('/')[-1])}",
         }  # fmt: skip
         if entry.large:
             headers |= {"X-Linked-Etag": etag, "X-Linked-Size": str(entry.size)}
@@ -206,12 +217,11 @@ class Hub:
         return StreamingResponse(self._blocks(entry, start, stop), status, headers)
 
     def _blocks(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
-        fd = self.store.contents.open(
-            entry.sha256
-        )  # here and not in the generator, so that what is missing is a status
+        # not in the generator: what is missing is a status, and a client that leaves at once leaves nothing open
+        opened = os.fdopen(self.store.contents.open(entry.sha256), "rb", buffering=0)
 
         def read() -> Iterator[bytes]:
-            with os.fdopen(fd, "rb", buffering=0) as file:
+            with opened as file:
                 file.seek(start)
                 left = stop - start
                 while left and (block := file.read(min(BLOCK, left))):
@@ -284,7 +294,8 @@ class Hub:
             path, size = (asked.get("path"), asked.get("size")) if isinstance(asked, dict) else (None, None)
             if type(size) is not int or size < 0:
                 raise Refused(400, "each file needs a path and a size in bytes")
-            large = size >= self.lfs_from
+            # `datasets` removes its parquet files before it commits: they must have been uploaded by then
+            large = size >= self.lfs_from or (size > 0 and str(path).endswith(".parquet"))
             entry = tree.get(names.file_path(path))
             same = entry is not None and entry.large == large
             mode = "lfs" if large else "regular"
@@ -293,6 +304,9 @@ class Hub:
         return JSONResponse({"files": shown})
 
     def no_xet(self, call: Call) -> Response:
+        say(
+            f"a client asked for Xet storage, which this Hub lacks; {_USE_LFS}"
+        )  # clients do not show what they are answered
         raise Refused(400, f"this Hub has no Xet storage; {_USE_LFS}")
 
     def lfs_batch(self, call: Call) -> Response:
@@ -316,7 +330,8 @@ class Hub:
 
     async def upload(self, call: Call) -> Response:
         sha256, size, ends = (call.part(name) for name in ("sha256", "size", "ends"))
-        if not hmac.compare_digest(self._sign(sha256, size, ends), call.part("signature")) or int(ends) < time.time():
+        given = call.part("signature").encode()
+        if not hmac.compare_digest(self._sign(sha256, size, ends).encode(), given) or int(ends) < time.time():
             raise Refused(
                 403, "this address to upload to was not given by this server, or is too old; ask for a new one"
             )
@@ -351,7 +366,7 @@ class Hub:
         return JSONResponse({"success": True, "commitOid": oid, "commitUrl": place, "hookOutput": ""})
 
     def _take(self, line: bytes, header: dict[str, Any], changes: list[Change]) -> None:
-        """Take one line of a commit: the header into `header`, anything else into `changes`, its content to the disk."""
+        """Take a line of a commit: the header into `header`, all else into `changes`, its content to the disk."""
         item = json_object(line)
         key, value = item.get("key"), item.get("value")
         if not isinstance(value, dict) or (key == "header") == bool(header):
@@ -409,7 +424,7 @@ async def _lines(request: Request, longest: int) -> Any:
 
 
 def _span(header: str, size: int) -> tuple[int, int] | None:
-    """(start, stop) of a Range header with one range; None where the whole is to be sent; start >= stop where nothing can be."""
+    """(start, stop) of a Range header; None where the whole is to be sent; start >= stop where nothing can be."""
     found = re.fullmatch(r"bytes=(\d{0,19})-(\d{0,19})", header.strip())
     if not found or found[1] == found[2] == "":
         return None

@@ -1,6 +1,7 @@
 """Contents by their SHA-256 in one flat folder. A file has its name only when it is whole and on the disk.
 
-Everything is opened relative to the folder's descriptor and without following links, so that nothing is read or written elsewhere.
+Everything is opened relative to the folder's descriptor and without following links, so that nothing is read or
+written elsewhere.
 """
 
 from __future__ import annotations

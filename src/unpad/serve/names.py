@@ -43,7 +43,8 @@ def ref_name(text: object) -> str:
 
 
 def file_path(text: object) -> str:
-    """A file's path inside a repository; Refused with 400 for what could lead a client or a server out of its folder."""
+    """A file's path inside a repository; Refused with 400 for what could lead a client or a server out of its
+    folder."""
     if not isinstance(text, str):
         raise Refused(400, f"a path is text, not {type(text).__name__}")
     try:

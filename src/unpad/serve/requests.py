@@ -22,7 +22,8 @@ class Call:
         self._found = found
 
     def part(self, name: str) -> str:
-        """A part of the address, decoded; empty when the route allows it to be missing. Refused with 400 when it is no UTF-8."""
+        """A part of the address, decoded; empty when the route allows it to be missing. Refused with 400 when it is
+        no UTF-8."""
         try:
             return unquote(self._found.get(name) or "", errors="strict")
         except UnicodeDecodeError:

@@ -24,7 +24,8 @@ def open_store(folder: str | Path) -> Store:
 def serve(folder: str | Path, host: str, port: int, lfs_from: int) -> None:
     """Serve the Hub in `folder` until SIGINT or SIGTERM; `lfs_from` in bytes.
 
-    Raises ArgumentError: a package of the extra `serve` is missing, the folder is served already, the address cannot be had, or it
+    Raises ArgumentError: a package of the extra `serve` is missing, the folder is served already, the address cannot
+    be had, or it
     can be reached from other machines and there are no tokens.
     """
     try:
@@ -34,7 +35,8 @@ def serve(folder: str | Path, host: str, port: int, lfs_from: int) -> None:
     except ImportError as error:
         raise ArgumentError(f"the package {error.name} is not installed; run: pip install 'unpad[serve]'") from None
     store = open_store(folder)
-    if host not in ("127.0.0.1", "::1", "localhost") and not store.has_tokens():
+    loopback = host in ("127.0.0.1", "::1", "localhost")
+    if not loopback and not store.has_tokens():
         raise ArgumentError(
             f"host={host!r} lets other machines in, and there are no tokens; make one first: "
             f"unpad hub token {folder} --name NAME --scope write"
@@ -43,11 +45,13 @@ def serve(folder: str | Path, host: str, port: int, lfs_from: int) -> None:
     try:
         store.contents.clear_arriving()
         config = uvicorn.Config(
-            Hub(store, lfs_from), host=host, port=port, log_level="warning", lifespan="off", ws="none", server_header=False,
+            Hub(store, lfs_from, loopback), host=host, port=port, log_level="warning", lifespan="off", ws="none",
+            server_header=False,
             proxy_headers=False, backlog=2048,
         )  # fmt: skip
         try:
             socket = config.bind_socket()
+            socket.listen(2048)  # whoever reads the line below may connect at once
         except SystemExit:
             raise ArgumentError(f"cannot listen on {host}:{port}; choose another --host or --port") from None
         shown = f"[{host}]" if ":" in host else host
@@ -58,7 +62,8 @@ def serve(folder: str | Path, host: str, port: int, lfs_from: int) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that keeps a second server from this folder; the system lets go of it when the process ends, however it does."""
+    """A descriptor that keeps a second server from this folder; the system lets go of it when the process ends,
+    however it does."""
     import fcntl
 
     fd = os.open(folder.expanduser().resolve() / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

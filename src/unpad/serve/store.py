@@ -1,7 +1,9 @@
 """Repositories, commits, branches, tags and access tokens of a Hub: one SQLite file beside the contents.
 
-A commit is one row: its parent, who and when, and the whole tree as compressed JSON (path -> `Entry`). One transaction inserts it and
-moves its branch, after the contents of its files are on the disk. So a kill leaves the last commit that was acknowledged.
+A commit is one row: its parent, who and when, and the whole tree as compressed JSON (path -> `Entry`). One
+transaction inserts it and
+moves its branch, after the contents of its files are on the disk. So a kill leaves the last commit that was
+acknowledged.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from unpad.serve.refusals import Refused
 SCOPES = ("read", "write")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repos (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, private INTEGER NOT NULL, created REAL NOT NULL,
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, private INTEGER NOT NULL, created
+    REAL NOT NULL,
     UNIQUE (kind, name));
 CREATE TABLE IF NOT EXISTS commits (
     repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, oid TEXT NOT NULL, parent TEXT, title TEXT NOT NULL,
@@ -36,7 +39,8 @@ CREATE TABLE IF NOT EXISTS commits (
 CREATE TABLE IF NOT EXISTS refs (
     repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, kind TEXT NOT NULL, name TEXT NOT NULL, oid TEXT NOT NULL,
     PRIMARY KEY (repo, kind, name));
-CREATE TABLE IF NOT EXISTS tokens (name TEXT PRIMARY KEY COLLATE NOCASE, sha256 TEXT NOT NULL UNIQUE, scope TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (name TEXT PRIMARY KEY COLLATE NOCASE, sha256 TEXT NOT NULL UNIQUE, scope TEXT NOT
+NULL);
 """
 
 
@@ -227,7 +231,8 @@ class Store:
     ) -> str:
         """Put a commit on `branch` and return its hash, when everything it needs is on the disk.
 
-        Refused: 404 for an unknown branch, or a file to delete that is not there; 412 when `parent` (a hash or its beginning) is
+        Refused: 404 for an unknown branch, or a file to delete that is not there; 412 when `parent` (a hash or its
+        beginning) is
         given and the branch is elsewhere; 400 when a path would be a file and a folder.
         """
         self.contents.sync()
@@ -251,7 +256,8 @@ class Store:
     # ---- tokens
 
     def add_token(self, name: str, scope: str) -> str:
-        """A new access token, of which only the hash is kept; ArgumentError for a bad name or scope, or a name that is taken."""
+        """A new access token, of which only the hash is kept; ArgumentError for a bad name or scope, or a name that
+        is taken."""
         if not names.is_name(name):
             raise ArgumentError(f"name={name!r:.100}: the name of a token is letters, digits, '-', '_' and '.'")
         if scope not in SCOPES:
@@ -263,6 +269,12 @@ class Store:
         except sqlite3.IntegrityError:
             raise ArgumentError(f"there is a token {name!r} already; choose another --name") from None
         return token
+
+    def remove_token(self, name: str) -> None:
+        """Take a token back, from the next request on; ArgumentError when there is none of that name."""
+        with self._transaction() as db:
+            if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
+                raise ArgumentError(f"there is no token {name!r:.100}")
 
     def has_tokens(self) -> bool:
         """Whether requests need a token."""

@@ -155,6 +155,8 @@ def answer_collated(
             raise DataError(f"the model's output has no logits to evaluate; it has {', '.join(fields)}")
         count = loss_terms(batch, len(rows), getattr(model, "next", False) is True)
         loss = fields.get("loss")
+        if loss is not None and not count:  # the mean of no label is no number
+            loss = torch.zeros(())
         return Answers(rows, logits, labels, None if loss is None else loss * count, count, spans)
 
     total = len_of(dataset)

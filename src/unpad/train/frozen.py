@@ -79,7 +79,8 @@ class FrozenBase:
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
         path = self.folder / f"{split}-{digest.hexdigest()}.npy"
         shape = (store.tokens if self._per_token else len(store) * store.choices, config.width)
-        values = _opened(path, shape)
+        there = self.engine.world.on_main(lambda: _opened(path, shape) is not None)
+        values = _opened(path, shape) if there else None
         if values is not None:
             say(f"{split}: the vectors of the frozen base are read from {path}")
         else:
@@ -161,5 +162,7 @@ def frozen_base(model: Any, args: TrainingArguments, engine: Accelerator, packs:
             f"freeze='base' does not work with {what}: it needs an encoder or decoder with a head that reads the same texts in every epoch; leave it out and set "
             "requires_grad=False on the parameters to freeze"
         )
+    if engine.strategy.name == "fsdp":
+        raise ArgumentError("freeze='base' trains the head alone, and each process keeps it whole; leave fsdp out")
     model.transformer.requires_grad_(False)
     return FrozenBase(model, Path(args.output_dir), engine, args.eval_max_tokens)

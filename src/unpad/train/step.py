@@ -97,8 +97,8 @@ class Stepper:
             part = loss_of(output)
             if micro.count != count:
                 part = part * (micro.count / count)
-        if micro.empty:
-            part = part * 0.0
+        if micro.empty or not micro.count:  # a mean over no label is not a number
+            part = part.nan_to_num() * 0.0
         # gradients are averaged over the processes, the loss is a sum over them
         self.engine.backward_raw(part * self.engine.num_processes if self.engine.num_processes > 1 else part)
         return part.detach()

@@ -549,7 +549,7 @@ class Trainer(TrainerData):
 
     def _load_model(self, folder: Path) -> None:
         if self._running is not None and self.accelerator.strategy.name == "fsdp":
-            whole = self.model.with_weights(folder) if self._native else read_tree(folder, "model_state")
+            whole = self.model.with_weights(folder) if self._native else self._foreign_weights(folder)
             self.accelerator.strategy.set_weights(self.model, whole)
         elif self._native:
             self.model.eval()  # then the weights, and not what an optimizer trains, are what counts
@@ -560,6 +560,17 @@ class Trainer(TrainerData):
             from safetensors.torch import load_model
 
             load_model(self.model, str(folder / "model.safetensors"))
+
+    def _foreign_weights(self, folder: Path) -> dict[str, Tensor]:
+        """All weights of a model of another library, by name; files hold tied ones once."""
+        if (folder / "model_state.json").is_file():
+            return read_tree(folder, "model_state")
+        from safetensors.torch import load_file
+
+        found = load_file(str(folder / "model.safetensors"))
+        names = {id(p): name for name, p in self.model.named_parameters(remove_duplicate=False) if name in found}
+        tied = {name: names.get(id(p)) for name, p in self.model.named_parameters(remove_duplicate=False)}
+        return found | {name: found[kept] for name, kept in tied.items() if name not in found and kept is not None}
 
     def draw_curves(self) -> list[Path]:
         """Draw curves.png and curves.svg from the run's history and say the diagnosis."""
