@@ -26,7 +26,7 @@ from unpad.train import frozen
 Pair = namedtuple("Pair", "row text")
 
 
-class Rows(Dataset):  # type: ignore[type-arg]
+class Rows(Dataset):
     """23 rows, which 4 does not divide, and whose last batch of 2 has a row for one process alone."""
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class Rows(Dataset):  # type: ignore[type-arg]
         return Pair(torch.tensor(i), str(i))
 
 
-class Stream(IterableDataset):  # type: ignore[type-arg]
+class Stream(IterableDataset):
     def __iter__(self) -> Any:
         return iter(Rows()[i] for i in range(23))
 
@@ -95,7 +95,8 @@ def trained(folder: str, strategy: str, save: bool = False, load: bool = False, 
 
 
 def odd(folder: str) -> dict[str, Any]:
-    accelerator, out = Accelerator("fp32"), dict[str, Any]()
+    out: dict[str, Any] = {}
+    accelerator = Accelerator("fp32")
     rank, many_ = accelerator.process_index, accelerator.num_processes > 1
     loader = accelerator.prepare(DataLoader(Rows(), batch_size=4))
     first = next(iter(loader))
@@ -118,13 +119,14 @@ def odd(folder: str) -> dict[str, Any]:
         out["early"].append(trained(f"{folder}/auto early", "fsdp", load=True))
         out["none"] = accelerator.gather(torch.tensor([]) if rank else torch.tensor([5, 6])).tolist()
         out["dtypes"] = refusal(lambda: accelerator.gather(torch.ones(2, dtype=torch.int32 if rank else torch.int64)))
-        sampler = DistributedSampler(Rows(), num_replicas=2, rank=rank)
+        sampler: Any = DistributedSampler(Rows(), num_replicas=2, rank=rank)
         out["dealt"] = refusal(lambda: accelerator.prepare(DataLoader(Rows(), sampler=sampler)))
         out["apart"] = refusal(_prepared_apart)
         out["full"] = refusal(lambda: _on_a_full_disk(accelerator, f"{folder}/full")), os.path.exists(f"{folder}/full")
+        accelerator.wait_for_everyone()  # the main process tidies up behind its error
         out["left"] = [name for name in os.listdir(folder) if "staging" in name]
         try:
-            accelerator.world.on_main(lambda: {}["a key"])
+            accelerator.world.on_main(lambda: dict[str, int]()["a key"])
         except Exception as error:
             out["failed"] = type(error).__name__
     return out
@@ -141,11 +143,11 @@ def _on_a_full_disk(accelerator: Accelerator, folder: str) -> None:
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    write, engine.write_tree = engine.write_tree, full  # type: ignore[attr-defined]
+    write, engine.write_tree = engine.write_tree, full  # type: ignore[assignment]
     try:
         accelerator.save_state(folder)
     finally:
-        engine.write_tree = write  # type: ignore[attr-defined]
+        engine.write_tree = write
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two"])
@@ -248,7 +250,7 @@ def runs(folder: str) -> dict[str, Any]:
             time.sleep(0.3)
             return opened(*args)
 
-        frozen._opened = late
+        frozen._opened = late  # type: ignore[assignment]
     head = trainer("bert", f"{folder}/head", freeze="base", max_steps=3)
     head.train()
     out["frozen"] = losses(head)
@@ -280,7 +282,7 @@ def test_a_state_in_the_midst_of_a_step_is_said(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_distributed_sampler_is_fine_with_one_process() -> None:
-    sampler = DistributedSampler(Rows(), num_replicas=1, rank=0, shuffle=False)
+    sampler: Any = DistributedSampler(Rows(), num_replicas=1, rank=0, shuffle=False)
     assert len(list(Accelerator("fp32").prepare(DataLoader(Rows(), sampler=sampler)))) == 23
     with pytest.raises(ArgumentError, match="cannot take a int"):
         Accelerator("fp32").prepare(3)

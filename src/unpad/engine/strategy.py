@@ -116,11 +116,15 @@ class FSDP(Single):
 
     @contextlib.contextmanager
     def whole(self, model: nn.Module) -> Iterator[None]:
-        for part in _sharded(model):
+        parts = _sharded(model)
+        for part in parts:
             part.unshard()
+            part.set_reshard_after_forward(False, recurse=False)
         try:
             yield
         finally:
+            for part in parts:
+                part.set_reshard_after_forward(part is not model, recurse=False)  # as `fully_shard` sets it
             _shard(model)
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
