@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from many import many
 from runs import model, rows, trained, trainer
 
-from unpad import ArgumentError, TokenStore, TokenStream, Trainer, TrainingArguments, TrainingError
+from unpad import Accelerator, ArgumentError, TokenStore, TokenStream, Trainer, TrainingArguments, TrainingError
 from unpad.engine.strategy import recompute_activations
 from unpad.models.model import Model
 
@@ -93,15 +94,33 @@ def test_one_row_that_does_not_fit_is_one_line(tmp_path: Path, monkeypatch: pyte
 
 
 def _short_of_memory(folder: str) -> Any:
-    limited(2)
-    return trained("bert", folder, gradient_accumulation_steps=2)
+    """Rank 1 cannot hold 2 rows."""
+    if os.environ["RANK"] == "1":
+        limited(2)
+    return trained("bert", folder)
 
 
-def test_a_process_that_cannot_make_up_for_it_says_so(tmp_path: Path) -> None:
-    for error in many(2, _short_of_memory, str(tmp_path)):
-        assert isinstance(error, (TrainingError, RuntimeError))
-        if isinstance(error, TrainingError):
-            assert "halve per_device_train_batch_size" in str(error) and "the global batch stays" in str(error)
+def _without_memory(folder: str) -> Any:
+    """The backward pass of rank 1 fails."""
+
+    def backward(self: Accelerator, loss: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    if os.environ["RANK"] == "1":
+        Accelerator.backward_raw = backward  # type: ignore[method-assign]
+    return trained("bert", folder)
+
+
+def test_one_process_of_two_halves_for_itself_or_says_what_to_halve(tmp_path: Path) -> None:
+    whole = trained("bert", str(tmp_path / "whole"))
+    for found in many(2, _short_of_memory, str(tmp_path / "halved")):
+        if isinstance(found, BaseException):
+            raise found
+        close(whole, found)
+    zero, one = many(2, _without_memory, str(tmp_path / "failed"))
+    assert isinstance(one, TrainingError) and "rank 1 is out of memory" in str(one)
+    assert "halve per_device_train_batch_size" in str(one) and "the global batch stays" in str(one)
+    assert isinstance(zero, RuntimeError), "it has lost its neighbour"
 
 
 @pytest.mark.parametrize("kind", ["bert", "albert", "llama", "t5", "deberta-v2"])

@@ -74,10 +74,9 @@ class Stepper:
         for i, micro in enumerate(micros, 1):
             if i < len(micros) and engine.num_processes > 1:
                 with engine.strategy.apart(self.model):
-                    part = self._backward(micro, count)
+                    part = self._backward(micro, count, False)
             else:
-                self._sent = engine.num_processes > 1
-                part = self._backward(micro, count)
+                part = self._backward(micro, count, engine.num_processes > 1)
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -85,9 +84,10 @@ class Stepper:
     _sent = False
     """Whether gradients of the step under way may have gone to other processes."""
 
-    def _backward(self, micro: Micro, count: int) -> Tensor:
-        """One micro-batch's part of the step's loss."""
+    def _backward(self, micro: Micro, count: int, sends: bool) -> Tensor:
+        """One micro-batch's part of the step's loss. `sends`: its backward pass sends the step's gradients to the other processes."""
         batch = move(micro.batch, self.engine.device)
+        self._sent = sends and next(self.model.buffers(), None) is not None  # the forward pass sends those
         with self.engine.autocast():
             output = self.model(**batch) if isinstance(batch, dict) else self.model(batch)
         loss_sum = getattr(output, "loss_sum", None)
@@ -99,6 +99,7 @@ class Stepper:
                 part = part * (micro.count / count)
         if micro.empty or not micro.count:  # a mean over no label is not a number
             part = part.nan_to_num() * 0.0
+        self._sent = sends
         # gradients are averaged over the processes, the loss is a sum over them
         self.engine.backward_raw(part * self.engine.num_processes if self.engine.num_processes > 1 else part)
         return part.detach()
