@@ -33,10 +33,9 @@ if not logger.handlers:
 _said: set[str] = set()
 
 
-def quiet(is_quiet: bool) -> None:
-    """Whether this process leaves notices to another one, the main process of a run."""
-    if is_quiet:
-        logger.setLevel(logging.WARNING)
+def quiet() -> None:
+    """Leave notices to another process, the main one of a run."""
+    logger.setLevel(logging.WARNING)
 
 
 def say(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
@@ -32,7 +33,9 @@ def many(processes: int, function: Callable[..., Any], *args: Any, env: dict[str
     results = []
     for receiver, _ in pipes:
         try:
-            results.append(receiver.recv() if receiver.poll(120) else TimeoutError("a process did not answer"))
+            results.append(
+                pickle.loads(receiver.recv_bytes()) if receiver.poll(120) else TimeoutError("a process did not answer")
+            )
         except EOFError:
             results.append(RuntimeError("a process died"))
     for child in children:
@@ -60,7 +63,9 @@ def _child(
         result = error
         if not hasattr(error, "code") and not type(error).__module__.startswith("unpad"):
             traceback.print_exc()
-    pipe.send(result)
+    pipe.send_bytes(
+        pickle.dumps(result)
+    )  # by value: tensors sent otherwise need this process to live until they are read
     pipe.close()
     import torch.distributed as dist
 

@@ -22,8 +22,8 @@ from unpad.engine.optim import PreparedOptimizer, gradient_norm, scale_gradients
 from unpad.engine.precision import choose_precision
 from unpad.engine.state import random_state, read_tree, restore_random_state, set_seed, write_tree
 from unpad.engine.stop import StopRequest
-from unpad.engine.strategy import FSDP, choose_strategy, recompute_activations
-from unpad.engine.world import World, like
+from unpad.engine.strategy import choose_strategy, recompute_activations
+from unpad.engine.world import World, each_tensor
 from unpad.errors import ArgumentError, CheckpointError, listing, nearest
 from unpad.notices import say, say_once
 
@@ -146,25 +146,27 @@ class Accelerator:
     def gather_for_metrics(self, value: Any) -> Any:
         """The same for what was computed of the last batch of a prepared loader: each sample exactly once, in the batch's order."""
         if self.world.size > 1 and self._part().rows == 0:
-            value = _without_rows(value)
+            value = each_tensor(value, lambda tensor: tensor[:0] if tensor.dim() else tensor.new_empty(0))
         return self.world.gather(value)
 
     def _own_rows(self, value: Any) -> Any:
         part = self._part()
         if part.rows is None:
             return value
-        if isinstance(value, Tensor) and value.dim():
-            size = getattr(self._last[0], "batch_size", None)
+        size = getattr(self._last[0], "batch_size", None)
+
+        def own(tensor: Tensor) -> Tensor:
+            if not tensor.dim():
+                return tensor
             repeated = (
-                value.dim() == 1
-                and len(value) == size != part.given
-                and value.is_floating_point()
-                and bool((value == value[0]).all())
+                tensor.dim() == 1
+                and len(tensor) == size != part.given
+                and tensor.is_floating_point()
+                and bool((tensor == tensor[0]).all())
             )
-            return value[: part.rows] if repeated or len(value) == part.given else value
-        if hasattr(value, "keys"):
-            return {key: self._own_rows(value[key]) for key in value.keys()}  # noqa: SIM118
-        return like(value, [self._own_rows(item) for item in value]) if isinstance(value, (list, tuple)) else value
+            return tensor[: part.rows] if repeated or len(tensor) == part.given else tensor
+
+        return each_tensor(value, own)
 
     def pad_across_processes(self, value: Any, dim: int = 0, pad_index: int = 0, pad_first: bool = False) -> Any:
         """Pad to the longest of all processes along `dim`."""
@@ -266,7 +268,7 @@ class Accelerator:
         if model is None and self._models:
             mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
             model = next((m for m in self._models if any(id(p) in mine for p in m.parameters())), None)
-            if model is None and isinstance(self.strategy, FSDP):
+            if model is None and self.strategy.sharded:
                 raise ArgumentError(
                     "an optimizer has no parameter of a prepared model, whose weights fsdp has replaced; give model and optimizer to one "
                     "call of prepare, or make the optimizer after it"
@@ -405,7 +407,7 @@ class Accelerator:
                 f"save_state after {left} of {self.gradient_accumulation_steps} micro-batches of a step: their gradients are not saved; save "
                 "where accelerator.sync_gradients is true"
             )
-        parts = sharded and isinstance(self.strategy, FSDP)
+        parts = sharded and self.strategy.sharded
         weights = [] if parts else [dict(self.strategy.weights(model)) for model in self._models]
         state = self.state(parts)
         final = self.world.on_main(lambda: self._next_state() if folder is None else Path(folder))
@@ -440,7 +442,7 @@ class Accelerator:
 
         found = self.world.on_main(find)
         parts = (found / "model_0").is_dir()
-        if parts and not isinstance(self.strategy, FSDP):
+        if parts and not self.strategy.sharded:
             raise CheckpointError(
                 f"{found} was saved in parts; load it with several processes and strategy='fsdp', and save it whole"
             )
@@ -497,15 +499,6 @@ class _PreparedScheduler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.scheduler.load_state_dict(state)
-
-
-def _without_rows(value: Any) -> Any:
-    """Tensors with none of their rows."""
-    if isinstance(value, Tensor):
-        return value[:0] if value.dim() else value.new_empty(0)
-    if hasattr(value, "keys"):
-        return {key: _without_rows(value[key]) for key in value.keys()}  # noqa: SIM118
-    return like(value, [_without_rows(item) for item in value]) if isinstance(value, (list, tuple)) else value
 
 
 def _run_under(model: nn.Module, engine: Accelerator) -> None:

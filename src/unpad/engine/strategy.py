@@ -29,6 +29,8 @@ class Single:
     """One process, one model. The other strategies change what differs."""
 
     name = "single"
+    sharded = False
+    """Whether each process has only a part of the weights."""
 
     def __init__(self, world: World, precision: Precision, find_unused: bool = False) -> None:
         self.world, self.precision, self.find_unused = world, precision, find_unused
@@ -88,6 +90,7 @@ class FSDP(Single):
     """Every process has a part of every weight, gathers a block when it computes it, and keeps its part of gradients and optimizer."""
 
     name = "fsdp"
+    sharded = True
 
     def wrap(self, model: nn.Module) -> nn.Module:
         from torch.distributed.device_mesh import init_device_mesh

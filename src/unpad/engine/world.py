@@ -38,7 +38,8 @@ class World:
         except (RuntimeError, TypeError):
             raise ArgumentError(f"device={device!r} is unknown; write 'cpu', 'cuda' or 'cuda:1'") from None
         if self.size > 1:
-            quiet(self.rank > 0)
+            if self.rank:
+                quiet()
             self._meet()
 
     def _meet(self) -> None:
@@ -152,7 +153,7 @@ class World:
 
     def gather(self, value: Any) -> Any:
         """Tensors of all processes one after another along dimension 0, whose size may differ; numbers become [size]."""
-        return value if self.size == 1 else _each(value, self._gather)
+        return value if self.size == 1 else each_tensor(value, self._gather, _refuse)
 
     def _gather(self, tensor: Tensor) -> Tensor:
         tensor = (tensor.detach() if tensor.dim() else tensor.detach().view(1)).contiguous()
@@ -190,7 +191,7 @@ class World:
             out.narrow(at, longest - tensor.shape[at] if first else 0, tensor.shape[at]).copy_(tensor)
             return out
 
-        return value if self.size == 1 else _each(value, padded)
+        return value if self.size == 1 else each_tensor(value, padded, _refuse)
 
     def reduce(self, value: Any, reduction: str = "sum") -> Any:
         """Sum or mean of tensors over all processes; all get it. `reduction`: "sum", "mean" or "none"."""
@@ -202,7 +203,7 @@ class World:
             dist.all_reduce(total)
             return total / self.size if reduction == "mean" else total
 
-        return value if self.size == 1 or reduction == "none" else _each(value, reduced)
+        return value if self.size == 1 or reduction == "none" else each_tensor(value, reduced, _refuse)
 
 
 _CARRIED = {
@@ -224,14 +225,20 @@ def _number(name: str, usual: int) -> int:
     return int(value)
 
 
-def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with `change` done to each tensor in it: a tensor, or a dictionary, list or tuple of such values."""
+def each_tensor(
+    value: Any, change: Callable[[Tensor], Tensor], other: Callable[[Any], Any] = lambda value: value
+) -> Any:
+    """`value` with `change` done to each tensor in it, and `other` to whatever is no dictionary, list or tuple either."""
     if isinstance(value, Tensor):
         return change(value)
     if hasattr(value, "keys"):
-        return {key: _each(value[key], change) for key in value.keys()}  # noqa: SIM118
+        return {key: each_tensor(value[key], change, other) for key in value.keys()}  # noqa: SIM118
     if isinstance(value, (list, tuple)):
-        return like(value, [_each(item, change) for item in value])
+        return like(value, [each_tensor(item, change, other) for item in value])
+    return other(value)
+
+
+def _refuse(value: Any) -> Any:
     raise ArgumentError(
         f"a {type(value).__name__} cannot be gathered; give tensors, or lists, tuples and dictionaries of them"
     )

@@ -96,8 +96,8 @@ def _each_batch(
                 continue
             try:
                 yield answer(rows)
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or len(rows) == 1 or engine.strategy.name == "fsdp":
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or len(rows) == 1 or engine.strategy.sharded:
                     raise
                 say_once(
                     f"out of memory with an evaluation batch of {len(rows)} rows: it is halved, and those after it",

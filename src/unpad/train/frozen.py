@@ -162,7 +162,7 @@ def frozen_base(model: Any, args: TrainingArguments, engine: Accelerator, packs:
             f"freeze='base' does not work with {what}: it needs an encoder or decoder with a head that reads the same texts in every epoch; leave it out and set "
             "requires_grad=False on the parameters to freeze"
         )
-    if engine.strategy.name == "fsdp":
+    if engine.strategy.sharded:
         raise ArgumentError("freeze='base' trains the head alone, and each process keeps it whole; leave fsdp out")
     model.transformer.requires_grad_(False)
     return FrozenBase(model, Path(args.output_dir), engine, args.eval_max_tokens)

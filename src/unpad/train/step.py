@@ -39,7 +39,7 @@ class Stepper:
         while True:
             try:
                 return self._gradients(micros, max(count, 1)), tokens, stops > 0
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 micros = self._smaller(micros, feed)
@@ -52,7 +52,7 @@ class Stepper:
             raise TrainingError(
                 f"out of memory with a micro-batch of one row of {largest.tokens} tokens; use gradient_checkpointing=True, shorter rows or a smaller model"
             )
-        if self._sent or self.engine.strategy.name == "fsdp":  # the others have begun to add up gradients with this one
+        if self._sent or self.engine.strategy.sharded:  # the others have begun to add up gradients with this one
             raise TrainingError(
                 f"rank {self.engine.process_index} is out of memory with a micro-batch of {rows} rows; halve per_device_train_batch_size "
                 "(the global batch stays the same), or use gradient_checkpointing=True"

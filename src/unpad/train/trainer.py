@@ -536,7 +536,7 @@ class Trainer(TrainerData):
 
     def _weights(self) -> dict[str, Tensor] | None:
         """The whole weights on the main process where each process has a part of them; None: the model has them."""
-        sharded = self.accelerator.strategy.name == "fsdp"
+        sharded = self.accelerator.strategy.sharded
         return self.accelerator.strategy.weights(self.model) if sharded else None
 
     def _save_model(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -548,7 +548,7 @@ class Trainer(TrainerData):
             self.processing_class.save_pretrained(folder)
 
     def _load_model(self, folder: Path) -> None:
-        if self._running is not None and self.accelerator.strategy.name == "fsdp":
+        if self._running is not None and self.accelerator.strategy.sharded:
             whole = self.model.with_weights(folder) if self._native else self._foreign_weights(folder)
             self.accelerator.strategy.set_weights(self.model, whole)
         elif self._native:
