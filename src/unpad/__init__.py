@@ -69,6 +69,7 @@ PUBLIC: dict[str, str] = {
     "ArgumentError": "unpad.errors",
     "DataError": "unpad.errors",
     "CheckpointError": "unpad.errors",
+    "HubError": "unpad.errors",
     "TrainingError": "unpad.errors",
 }
 """Public name -> module that holds it."""

@@ -29,6 +29,10 @@ class CheckpointError(UnpadError):
     """Weights, a configuration or a training checkpoint cannot be read, written or do not fit."""
 
 
+class HubError(UnpadError):
+    """The Hub cannot be reached, refuses, or has no rights for what was asked."""
+
+
 class TrainingError(UnpadError):
     """Training cannot go on (a loss that is not finite, an output folder of another run, ...)."""
 

@@ -143,7 +143,7 @@ def test_every_block_of_a_page_runs(
     page: Path, desk: Path, small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if page.name != "README.md":  # the first page that people try runs on the real model
-        monkeypatch.setattr("unpad.hub._minilm", lambda: small)
+        monkeypatch.setattr("unpad.hub.pull._minilm", lambda: small)
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
