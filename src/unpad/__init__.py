@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 PUBLIC: dict[str, str] = {
     # text
@@ -30,6 +30,7 @@ PUBLIC: dict[str, str] = {
     "PackedBatch": "unpad.batch",
     "TokenStore": "unpad.data.tokens",
     "TokenStream": "unpad.data.stream",
+    "show": "unpad.data.show",
     "documents_to_rows": "unpad.data.chunks",
     "token_weights": "unpad.data.chunks",
     # models
@@ -50,6 +51,7 @@ PUBLIC: dict[str, str] = {
     "notebook_launcher": "unpad.engine.launch",
     "skip_first_batches": "unpad.engine.loader",
     "get_scheduler": "unpad.engine.schedules",
+    "AdamW": "unpad.compat",
     "set_seed": "unpad.engine.state",
     "TrainingArguments": "unpad.train.arguments",
     "Trainer": "unpad.train.trainer",
@@ -64,6 +66,14 @@ PUBLIC: dict[str, str] = {
     # judging and using
     "load_metric": "unpad.metrics",
     "pipeline": "unpad.pipelines",
+    # accounts and pushing
+    "login": "unpad.hub.account",
+    "notebook_login": "unpad.hub.account",
+    "logout": "unpad.hub.account",
+    "whoami": "unpad.hub.account",
+    "get_full_repo_name": "unpad.hub.account",
+    "push_folder": "unpad.hub.push",
+    "Repository": "unpad.hub.repository",
     # errors
     "UnpadError": "unpad.errors",
     "ArgumentError": "unpad.errors",
@@ -78,6 +88,11 @@ __all__ = [*PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    from unpad.compat import GONE, NAMES
+
+    if name in GONE:  # an AttributeError would reach `from unpad import ...` without its text
+        raise ImportError(f"unpad has no {name}; write {GONE[name]}")
+    asked, name = name, NAMES.get(name, name)
     # the families' own names, BertConfig or BertForMaskedLM, are made by the families
     of_family = name[:1].isupper() and ("For" in name or name.endswith(("Model", "Config")))
     if name not in PUBLIC and not of_family:
@@ -86,7 +101,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(PUBLIC.get(name, "unpad.models.auto")), name)
     except AttributeError:
         raise AttributeError(f"unpad has no {name!r}") from None
-    globals()[name] = value
+    globals()[asked] = value
     return value
 
 

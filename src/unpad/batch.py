@@ -8,9 +8,10 @@ without moving them; `order` tells which sequence of the caller each one is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import cached_property
+from itertools import chain, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,15 +40,6 @@ class Bucket:
     lengths: tuple[int, ...]
     """Tokens of each of its sequences, falling."""
 
-    @property
-    def longest(self) -> int:
-        return self.lengths[0]
-
-    @property
-    def even(self) -> bool:
-        """All sequences are equally long, so that the bucket is a plain view of the packed tokens."""
-        return self.lengths[0] == self.lengths[-1]
-
 
 def plan_buckets(lengths: Sequence[int]) -> list[Bucket]:
     """Split falling `lengths` into buckets of least cost.
@@ -56,42 +48,24 @@ def plan_buckets(lengths: Sequence[int]) -> list[Bucket]:
     padding, too many pay for kernel launches. Dynamic programme over cut points; cuts are only useful where the length
     changes, so its size is the number of distinct lengths, not of sequences.
     """
-    values, counts = _runs(lengths)
-    n = len(values)
-    best = [0.0] + [float("inf")] * n
-    cut = [0] * (n + 1)
-    for end in range(1, n + 1):
+    runs = [tuple(run) for _, run in groupby(lengths)]
+    best, cut = [0.0] + [float("inf")] * len(runs), [0] * (len(runs) + 1)
+    for end in range(1, len(runs) + 1):
         members = 0
-        for begin in range(end - 1, -1, -1):
-            members += counts[begin]
-            longest = values[begin]
+        for begin in range(end - 1, max(end - 66, -1), -1):  # farther apart, most would be padding
+            members, longest = members + len(runs[begin]), runs[begin][0]
             cost = best[begin] + BUCKET_COST + members * longest * (TOKEN_COST + longest)
             if cost < best[end]:
                 best[end], cut[end] = cost, begin
-            if end - begin > 64:  # longer reaches never pay: 64 distinct lengths apart is mostly padding
-                break
-    bounds = [n]
+    bounds = [len(runs)]
     while bounds[-1]:
         bounds.append(cut[bounds[-1]])
-    bounds.reverse()
     out, start = [], 0
-    for begin, end in pairwise(bounds):
-        members_of = tuple(v for v, c in zip(values[begin:end], counts[begin:end], strict=True) for _ in range(c))
-        out.append(Bucket(start, sum(members_of), members_of))
-        start += sum(members_of)
+    for begin, end in pairwise(reversed(bounds)):
+        together = tuple(chain(*runs[begin:end]))
+        out.append(Bucket(start, sum(together), together))
+        start += sum(together)
     return out
-
-
-def _runs(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
-    values: list[int] = []
-    counts: list[int] = []
-    for length in lengths:
-        if values and values[-1] == length:
-            counts[-1] += 1
-        else:
-            values.append(length)
-            counts.append(1)
-    return values, counts
 
 
 @dataclass(frozen=True)
@@ -143,25 +117,15 @@ class PackedBatch:
         """T."""
         return sum(self.lengths)
 
-    @property
+    @cached_property
     def buckets(self) -> list[Bucket]:
-        """The plan by which attention groups the sequences, made once per batch."""
-        plan = self.__dict__.get("_buckets")
-        if plan is None:
-            plan = plan_buckets(self.lengths)
-            object.__setattr__(self, "_buckets", plan)
-        return plan
+        """The plan by which attention groups the sequences."""
+        return plan_buckets(self.lengths)
 
     def to(self, device: Any, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device."""
-
-        return self._each(lambda t: t.to(device, non_blocking=non_blocking))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> PackedBatch:
-        changed: dict[str, Any] = {n: change(t) for n in _TENSORS if (t := getattr(self, n)) is not None}
-        if self.target is not None:
-            changed["target"] = self.target._each(change)
-        return replace(self, **changed)
+        parts = {name: part for name in (*_TENSORS, "target") if (part := getattr(self, name)) is not None}
+        return replace(self, **{name: part.to(device, non_blocking=non_blocking) for name, part in parts.items()})
 
     def take(self, rows: Sequence[int]) -> PackedBatch:
         """The caller's rows `rows` alone (for multiple choice: questions), numbered anew in this order."""
@@ -188,11 +152,10 @@ class PackedBatch:
             return values.index_select(0, of_tokens if len(values) == self.tokens else of_rows)
 
         lengths = tuple(self.lengths[p] for p in places)
-        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         return replace(
             self,
             **{name: part(name) for name in _TENSORS if name != "cu_seqlens"},  # type: ignore[arg-type]
-            cu_seqlens=torch.from_numpy(bounds).to(device),
+            cu_seqlens=bounds(lengths).to(device),
             lengths=lengths,
             order=tuple(new[self.order[p]] for p in places),
             sample_ids=tuple(self.sample_ids[p] for p in places) if self.sample_ids else (),
@@ -230,6 +193,13 @@ _TENSORS = (
 )  # fmt: skip
 
 
+def bounds(lengths: Sequence[int] | np.ndarray) -> Tensor:
+    """[B + 1] int32: where each of consecutive sequences begins, and where the last ends."""
+    import torch
+
+    return torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32))
+
+
 def slot_index(lengths: Sequence[int], longest: int, rows: Sequence[int] | None = None) -> np.ndarray:
     """[T] int64: for each packed token its place in the flattened [B * longest] grid (row `rows[b]` for sequence b)."""
     lens = np.asarray(lengths, dtype=np.int64)
@@ -262,9 +232,6 @@ def pack(
     lengths = [len(row) for row in input_ids]
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # stable: equal lengths keep the caller's order
     falling = tuple(lengths[i] for i in order)
-    lens = np.asarray(falling, dtype=np.int64)
-    bounds = np.zeros(len(lens) + 1, dtype=np.int32)
-    np.cumsum(lens, out=bounds[1:])
 
     def flat(rows: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate([rows[i] for i in order]).astype(np.int64, copy=False))
@@ -276,8 +243,8 @@ def pack(
         targets = flat(token_labels)
     return PackedBatch(
         input_ids=flat(input_ids),
-        position_ids=torch.from_numpy(within(lens)),
-        cu_seqlens=torch.from_numpy(bounds),
+        position_ids=torch.from_numpy(within(np.asarray(falling, dtype=np.int64))),
+        cu_seqlens=bounds(falling),
         lengths=falling,
         order=tuple(order),
         token_type_ids=None if token_type_ids is None else flat(token_type_ids),
@@ -299,54 +266,26 @@ def from_padded(
     """Pack Hugging Face tensors [B, S]; also gives the packed tokens' places in the flattened [B * S] grid.
 
     Padding may stand on either side (or anywhere): a token counts where its mask is not 0, and windows and biases by distance go by
-    the tokens that count. Positions follow the Hugging Face
-    rule for BERT: they count columns, padding included, unless `position_ids` [B, S] are given. With `pad_token_id` they follow
-    the rule for RoBERTa: they count the tokens that have another id, and given ones begin at pad_token_id + 1. `labels` [B, ...]
-    are per sequence, with `token_labels` [B, S] per token. A row without a single token keeps one (its first), as a mask of all
-    zeros has no meaning for attention.
+    the tokens that count. Positions follow the Hugging Face rule for BERT: they count columns, padding included, unless
+    `position_ids` [B, S] are given. With `pad_token_id` they follow the rule for RoBERTa: they count the tokens that have another
+    id, and given ones begin at pad_token_id + 1. `labels` [B, ...] are per sequence, with `token_labels` [B, S] per token. A row
+    without a single token keeps one (its first), as a mask of all zeros has no meaning for attention.
     """
     import torch
 
+    given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids}
+    _check_padded(input_ids, given, labels, token_labels)
     device, (rows, columns) = input_ids.device, input_ids.shape
-    if input_ids.is_floating_point():
-        raise DataError(
-            f"input_ids are {str(input_ids.dtype).removeprefix('torch.')}, token ids are whole numbers; pass what the tokenizer returned"
-        )
-    for name, value in (
-        ("attention_mask", attention_mask),
-        ("token_type_ids", token_type_ids),
-        ("position_ids", position_ids),
-    ):
-        # one row may stand for all of them
-        if value is not None and (
-            not isinstance(value, torch.Tensor) or tuple(value.shape) not in ((rows, columns), (1, columns))
-        ):
-            shape = list(value.shape) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
-            raise DataError(
-                f"{name} is {shape}, input_ids are {[rows, columns]}; give tensors of the same shape (return_tensors='pt')"
-            )
-    if labels is not None and (not isinstance(labels, torch.Tensor) or labels.dim() == 0 or len(labels) != rows):
-        what = list(labels.shape) if isinstance(labels, torch.Tensor) else f"a {type(labels).__name__}"
-        raise DataError(f"labels are {what}, input_ids are {[rows, columns]}; give a tensor with one entry per row")
-    if token_labels and labels is not None and tuple(labels.shape) != (rows, columns):
-        raise DataError(
-            f"labels are {list(labels.shape)}, input_ids are {[rows, columns]}; give one label per token (-100: none)"
-        )
     if attention_mask is None:
         kept = np.ones((rows, columns), dtype=bool)
     else:
-        kept = attention_mask.detach().to("cpu").numpy() != 0
-        empty = ~kept.any(axis=1)
-        if empty.any():
-            kept = kept.copy()
-            kept[empty, 0] = True
+        kept = attention_mask.detach().expand(rows, columns).to("cpu").numpy() != 0
+        kept[~kept.any(axis=1), 0] = True
     lengths = kept.sum(axis=1)
     order = np.argsort(-lengths, kind="stable")
     column = np.broadcast_to(np.arange(columns), kept.shape)[order][kept[order]]
     row = np.repeat(order, lengths[order])
     slots = torch.from_numpy(row * columns + column)
-    bounds = np.zeros(rows + 1, dtype=np.int32)
-    np.cumsum(lengths[order], out=bounds[1:])
     on_device = slots.to(device)
 
     def take(t: Tensor | None) -> Tensor | None:
@@ -365,10 +304,39 @@ def from_padded(
     packed = PackedBatch(
         input_ids=take(input_ids),  # type: ignore[arg-type]
         position_ids=torch.from_numpy(np.ascontiguousarray(column)).to(device) if positions is None else positions,
-        cu_seqlens=torch.from_numpy(bounds).to(device),
-        lengths=tuple(int(n) for n in lengths[order]),
-        order=tuple(int(i) for i in order),
+        cu_seqlens=bounds(lengths[order]).to(device),
+        lengths=tuple(lengths[order].tolist()),
+        order=tuple(order.tolist()),
         token_type_ids=take(token_type_ids),
         labels=labels,
     )
     return packed, on_device
+
+
+def _check_padded(input_ids: Tensor, given: Mapping[str, Any], labels: Any, token_labels: bool) -> None:
+    """DataError where Hugging Face tensors do not fit `input_ids` [B, S]; `given` are those that have a value for each token."""
+    if input_ids.is_floating_point():
+        raise DataError(
+            f"input_ids are {str(input_ids.dtype).removeprefix('torch.')}, token ids are whole numbers; pass what the tokenizer returned"
+        )
+    rows, columns = input_ids.shape
+    for name, value in given.items():
+        if value is not None and _shape(value) not in ([rows, columns], [1, columns]):  # one row may stand for all
+            raise DataError(
+                f"{name} is {_shape(value)}, input_ids are {[rows, columns]}; give tensors of the same shape (return_tensors='pt')"
+            )
+    if labels is not None and _shape(labels)[:1] != [rows]:
+        raise DataError(
+            f"labels are {_shape(labels)}, input_ids are {[rows, columns]}; give a tensor with one entry per row"
+        )
+    if token_labels and labels is not None and _shape(labels) != [rows, columns]:
+        raise DataError(
+            f"labels are {_shape(labels)}, input_ids are {[rows, columns]}; give one label per token (-100: none)"
+        )
+
+
+def _shape(value: Any) -> Any:
+    """The shape of a tensor as a list, or what else it is."""
+    import torch
+
+    return list(value.shape) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

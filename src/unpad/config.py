@@ -18,7 +18,7 @@ from typing import Any
 from unpad.errors import ArgumentError, CheckpointError, nearest
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class ModelConfig:
     """The facts of one model. Build it with a family (`BertConfig(...)`) or read it with `AutoConfig.from_pretrained`."""
 
@@ -34,23 +34,23 @@ class ModelConfig:
     """N: attention heads; the head width H is width / heads unless `head_size` tells it."""
     ffn_width: int | None
     """Width of the feed-forward layer inside a block; None: 4 D (GPT-2)."""
-    activation: str
+    activation: str = "gelu"
     """Activation of the feed-forward layer: one of core.layers.ACTIVATIONS."""
     max_positions: int
     """Rows of the position table; the longest sequence has `longest` tokens."""
-    token_types: int
+    token_types: int = 0
     """Number of segment embeddings (0: the family has none)."""
     norm_eps: float
     """Epsilon of the layer norms."""
-    dropout: float
+    dropout: float = 0.1
     """Dropout probability of embeddings, attention output and feed-forward output."""
-    attention_dropout: float | None
+    attention_dropout: float | None = 0.0
     """Dropout probability of attention weights; None: the same as `dropout` (T5)."""
-    classifier_dropout: float | None
+    classifier_dropout: float | None = None
     """Dropout probability before the classifier; None: the same as `dropout`."""
-    initializer_range: float
+    initializer_range: float = 0.02
     """Standard deviation of the normal distribution that new weights are drawn from."""
-    pad_token_id: int | None
+    pad_token_id: int | None = None
     """Id of the token that fills rows up; packed batches hold none of it."""
     id2label: Mapping[int, str] = field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
     """Names of the labels in the order of the classifier's outputs."""
@@ -223,7 +223,7 @@ class ModelConfig:
             object.__setattr__(self, "scaled_output", self.tied)
         for name, least in _WHOLE.items():
             value = getattr(self, name)
-            if value is None and name in _MAY_MISS:
+            if value is None and FIELDS[name] == "int | None":
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ArgumentError(f"{key.get(name, name)}={value!r} must be a whole number, {least} or more")
@@ -251,8 +251,8 @@ class ModelConfig:
         _check_scaling(self.rope_scaling)
         if self.positions_after_pad and self.pad_token_id is None:
             raise ArgumentError("pad_token_id=None, but positions are counted from it; give a whole number")
-        for name in [f.name for f in dataclasses.fields(self) if f.name.endswith("dropout") and f.type != "bool"]:
-            p = getattr(self, name)
+        for name, kind in FIELDS.items():
+            p = getattr(self, name) if name.endswith("dropout") and kind != "bool" else None
             if p is not None and not (isinstance(p, (int, float)) and 0 <= p < 1):
                 raise ArgumentError(
                     f"{name} ({key.get(name, name)}) is {p!r}; a dropout probability lies in 0 <= p < 1"
@@ -269,15 +269,13 @@ class ModelConfig:
                 raise ArgumentError(
                     f"{key.get(name, name)}={value!r} must be a number above 0 and the head width {self.head_width} even"
                 )
-        for name, given, known in (
+        words = (
             ("pooling", (self.pooling,), ("cls", "mean")),
             ("relative_scores", self.relative_kinds, ("c2p", "p2c")),
-        ):
-            for value in given:
-                if value not in known:
-                    raise ArgumentError(
-                        f"{key.get(name, name)} {value!r} is not supported; supported: {', '.join(known)}"
-                    )
+        )
+        for name, given, known in words:
+            if odd := [value for value in given if value not in known]:
+                raise ArgumentError(f"{key.get(name, name)} {odd[0]!r} is not supported; supported: {', '.join(known)}")
 
     def _check_parts(self, key: Mapping[str, str]) -> None:
         """Whether the parts of the vocabulary, and the memory beside them, can be made; `cutoffs` and `tied_projections` become lists."""
@@ -411,25 +409,19 @@ class ModelConfig:
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
-            names = self.__dict__.get("names", {})
+            names, extra = (self.__dict__.get(table, {}) for table in ("names", "extra"))
             if name in names:
                 return getattr(self, names[name])
-            extra = self.__dict__.get("extra", {})
             if name in extra:
                 return extra[name]
-        known = [f.name for f in dataclasses.fields(self)]
-        raise AttributeError(f"the configuration has no {name!r}{nearest(name, known)}")
+        raise AttributeError(f"the configuration has no {name!r}{nearest(name, FIELDS)}")
 
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with other values. Accepts field names, the family's own key names, `num_labels` and `label2id`."""
         values = layer_changes(label_changes({self.names.get(k, k): v for k, v in changes.items()}))
-        fields = [f.name for f in dataclasses.fields(self)]
-        for name in values:
-            if name not in fields:
-                known = [*self.names, "num_labels", "id2label", "label2id", "problem_type"]
-                raise ArgumentError(
-                    f"the configuration has no {name!r}{nearest(name, known)}; known: {', '.join(known)}"
-                )
+        if odd := next((name for name in values if name not in FIELDS), None):
+            known = [*self.names, "num_labels", "id2label", "label2id", "problem_type"]
+            raise ArgumentError(f"the configuration has no {odd!r}{nearest(odd, known)}; known: {', '.join(known)}")
         return dataclasses.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -464,6 +456,8 @@ class ModelConfig:
         return f"{self.model_type.capitalize()}Config {json.dumps(self.to_dict(), indent=2)}"
 
 
+FIELDS: dict[str, str] = {f.name: f.type for f in dataclasses.fields(ModelConfig)}  # type: ignore[misc]
+"""Every field -> its type."""
 _WHOLE = {
     "vocab_size": 1, "width": 1, "layers": 1, "heads": 1, "ffn_width": 1, "max_positions": 1, "token_types": 0,
     "embedding_width": 1, "groups": 1, "inner_layers": 1, "relative_reach": -1, "relative_buckets": -1,
@@ -476,12 +470,6 @@ TOKENS = (
     "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id",
 )  # fmt: skip
 """Fields that are ids of the vocabulary. A file may name one that is not there (-1 for none), a caller may not: see `models.auto`."""
-_MAY_MISS = (
-    "embedding_width", "ffn_width", "groups", "decoder_layers", "decoder_heads", "decoder_ffn_width", "head_size", "kv_heads", "sliding_window",
-    "memory_length",
-)  # fmt: skip
-
-
 _SCALINGS: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
@@ -571,26 +559,20 @@ def label_changes(values: dict[str, Any]) -> dict[str, Any]:
     count, to_id, to_label = values.get("num_labels"), values.get("label2id"), values.get("id2label")
     if count is not None and (isinstance(count, (bool, str)) or int(count) != count or count < 1):
         raise ArgumentError(f"num_labels={count!r} must be a whole number, 1 or more")
+    stated = None if to_id is None else dict(_ids("label2id", to_id, names_first=True))
     if to_label is not None:
         labels = {i: name for name, i in _ids("id2label", to_label, names_first=False)}
-    elif to_id is not None:
-        labels = {i: name for name, i in _ids("label2id", to_id, names_first=True)}
+    elif stated is not None:
+        labels = {i: name for name, i in stated.items()}
     elif count is not None:
         labels = {i: f"LABEL_{i}" for i in range(int(count))}
     else:
         return out
-    if sorted(labels) != list(range(len(labels))) or not labels:
-        raise ArgumentError(
-            f"label ids must be 0..{max(len(labels), 1) - 1} without gaps, but they are {sorted(labels)}"
-        )
     labels = dict(sorted(labels.items()))
-    if (
-        to_label is not None
-        and to_id is not None
-        and dict(_ids("label2id", to_id, names_first=True)) != {name: i for i, name in labels.items()}
-    ):
-        raise ArgumentError(f"label2id {dict(to_id)} is not the inverse of id2label {labels}; pass one of the two")
+    if list(labels) != list(range(len(labels))) or not labels:
+        raise ArgumentError(f"label ids must be 0..{max(len(labels), 1) - 1} without gaps, but they are {list(labels)}")
+    if to_label is not None and stated not in (None, {name: i for i, name in labels.items()}):
+        raise ArgumentError(f"label2id {stated} is not the inverse of id2label {labels}; pass one of the two")
     if count is not None and int(count) != len(labels):
         raise ArgumentError(f"num_labels={count} but there are {len(labels)} label names: {', '.join(labels.values())}")
-    out["id2label"] = labels
-    return out
+    return {**out, "id2label": labels}

@@ -18,7 +18,7 @@ FLOORS: dict[str, int] = {
     "text": 1, "data": 1,
     "core": 2,
     "families": 3, "metrics": 3,
-    "tasks": 4,
+    "tasks": 4, "evaluate": 4,
     "checkpoint": 5, "generate": 5,
     "models": 6, "engine": 6,
     "train": 7,

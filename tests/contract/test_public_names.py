@@ -13,6 +13,7 @@ import pytest
 import unpad
 from unpad.compat import ALIASES, modern
 from unpad.errors import ArgumentError
+from unpad.hub.pull import OPTIONS
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 HEAVY = ("torch", "datasets", "matplotlib", "transformers", "numpy", "pyarrow", "jsonargparse", "tokenizers")
@@ -62,6 +63,8 @@ def test_old_spellings_point_at_arguments_that_exist() -> None:
     known = {
         "TrainingArguments": {f.name for f in dataclasses.fields(unpad.TrainingArguments)},
         "Trainer": set(inspect.signature(unpad.Trainer.__init__).parameters),
+        "from_pretrained": set(OPTIONS),
+        "load_dataset": set(OPTIONS),
     }
     for where, table in ALIASES.items():
         assert set(table.values()) <= known[where]

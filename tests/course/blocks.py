@@ -15,12 +15,13 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "seeds"
 _FENCE = re.compile(r"```[ ]*(\w*)[ ]*\n(.*?)```", re.DOTALL)
 _CELL = re.compile(r"^In \[\w+\]:\n(.*?)(?=^In \[|^\* |^##|\Z)", re.DOTALL | re.MULTILINE)
 _CALL = re.compile(r"([A-Za-z_]\w*)\(")
-_KEYWORD = re.compile(r"[(,]\s*([A-Za-z_]\w*)\s*=(?!=)")
+_KEYWORD = re.compile(r"[(,]\s*([A-Za-z_]\w*)=(?!=)")
 _DEFINED = re.compile(r"^\s*(?:def|class)\s+(\w+)|^\s*(\w+)\s*=(?!=)", re.MULTILINE)
 _TEXT = re.compile(r"('''|\"\"\").*?\1|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"|#[^\n]*", re.DOTALL)
 PRINTED = {
     "Dataset", "DatasetDict", "Value", "ClassLabel", "Sequence", "tensor", "Size", "dict_keys", "AggregateScore", "Score",
-    "TrainOutput",
+    "TrainOutput", "low=", "mid=", "high=", "precision=", "recall=", "fmeasure=",
+    "dtype=", "feature=", "num_classes=", "names=", "names_file=", "id=", "length=",
 }  # fmt: skip
 """Names that the documents show in what a block prints."""
 

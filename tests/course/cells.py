@@ -28,7 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_MARK = re.compile(r"^# %% (?:(?P<number>\d+) (?P<kind>code|output|shell)|(?P<other>given|shorter))[^\n]*\n", re.MULTILINE)
+_MARK = re.compile(
+    r"^# %% (?:(?P<number>\d+) (?P<kind>code|output|shell)|(?P<other>given|shorter))[^\n]*\n", re.MULTILINE
+)
 _CHECK = re.compile(r"^# check\n", re.MULTILINE)
 
 
@@ -48,7 +50,7 @@ def read(path: Path) -> list[Cell]:
     text = path.read_text(encoding="utf-8")
     marks = list(_MARK.finditer(text))
     cells = []
-    for mark, following in zip(marks, [*marks[1:], None]):
+    for mark, following in zip(marks, [*marks[1:], None], strict=False):
         body = text[mark.end() : following.start() if following else len(text)]
         split = _CHECK.search(body)
         code, check = (body[: split.start()], body[split.end() :]) if split else (body, "")
@@ -70,16 +72,26 @@ def run(path: Path, imports: Any = None) -> Iterator[dict[str, Any]]:
         try:
             if cell.code.strip():
                 code = imports(cell.code) if imports else cell.code
-                space["_"], space["printed"] = _like_a_notebook(code, space, f"{path.name}, block {cell.number}, line {cell.line}")
+                space["_"], space["printed"] = _like_a_notebook(
+                    code, space, f"{path.name}, block {cell.number}, line {cell.line}"
+                )
             if cell.check.strip():
-                exec(compile("\n" * (cell.line - 1) + cell.check, f"{path.name} (check of {cell.number})", "exec"), space)
-        except BaseException as problem:  # noqa: BLE001 - also what a script would exit with
+                exec(
+                    compile("\n" * (cell.line - 1) + cell.check, f"{path.name} (check of {cell.number})", "exec"), space
+                )
+        except BaseException as problem:
             if isinstance(problem, KeyboardInterrupt):
                 raise
             last = traceback.extract_tb(problem.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
             error = f"{type(problem).__name__}: {str(problem)[:600]} ({where}) {_failed(cell, problem)}"
-        yield {"number": cell.number, "kind": cell.kind, "passed": not error, "error": error, "seconds": round(time.perf_counter() - started, 2)}
+        yield {
+            "number": cell.number,
+            "kind": cell.kind,
+            "passed": not error,
+            "error": error,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
 
 
 def _failed(cell: Cell, problem: BaseException) -> str:

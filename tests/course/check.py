@@ -36,7 +36,9 @@ def coverage(documents: Sequence[Sequence[blocks.Block]]) -> dict[tuple[int, int
     """(document, block) -> what is wrong with its counterpart; empty for a block that is covered."""
     found: dict[tuple[int, int], str] = {}
     for document in documents:
-        course = [(file, cell) for file in FILES if number_of(file) == document[0].document for cell in cells.read(file)]
+        course = [
+            (file, cell) for file in FILES if number_of(file) == document[0].document for cell in cells.read(file)
+        ]
         by_number = {cell.number: cell for _, cell in course if cell.number}
         numbers = [cell.number for _, cell in course if cell.number]
         own = blocks.defined("\n".join(block.text for block in document))
@@ -69,24 +71,29 @@ def serve(folder: Path) -> Any:
     return Server(folder)
 
 
-def run(file: Path, hub: Path, *options: str, python: str = sys.executable) -> list[dict[str, Any]]:
-    """Run a course file against a server on a copy of the Hub's folder, in a process and a folder of its own."""
+def run(file: Path, hub: Path, *options: str, python: str = sys.executable, **env: str) -> list[dict[str, Any]]:
+    """Run a course file against a server on a copy of the Hub's folder, in a process and a folder of its own; `env` adds variables."""
     with tempfile.TemporaryDirectory() as home:
         shutil.copytree(hub, Path(home) / "hub")
         server = serve(Path(home) / "hub")
         (Path(home) / "work").mkdir()
+        _sentence_rules(Path(home) / "nltk")
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-        env = kept | {
+        kept |= {
             "HF_ENDPOINT": server.url,
             "HF_HOME": str(Path(home) / "cache"),
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_XET": "1",
+            "NLTK_DATA": str(Path(home) / "nltk"),
             "PYTHONPATH": str(HERE.parents[1] / "src"),
+            **env,
         }
         words = [python, str(HERE / "cells.py"), str(file), *options]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=Path(home) / "work", timeout=1800)
+            done = subprocess.run(
+                words, capture_output=True, text=True, env=kept, cwd=Path(home) / "work", timeout=1800
+            )
         finally:
             server.kill()
         results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"number"')]
@@ -96,7 +103,17 @@ def run(file: Path, hub: Path, *options: str, python: str = sys.executable) -> l
         return results
 
 
-def report(documents: Sequence[Sequence[blocks.Block]], results: Mapping[tuple[int, int], Mapping[str, Any]]) -> Iterable[str]:
+def _sentence_rules(folder: Path) -> None:
+    """What `nltk.download("punkt")` would fetch, without what it has learned: sentences end where English ones do."""
+    rules = folder / "tokenizers" / "punkt_tab" / "english"
+    rules.mkdir(parents=True)
+    for name in ("abbrev_types.txt", "collocations.tab", "sent_starters.txt", "ortho_context.tab"):
+        (rules / name).touch()
+
+
+def report(
+    documents: Sequence[Sequence[blocks.Block]], results: Mapping[tuple[int, int], Mapping[str, Any]]
+) -> Iterable[str]:
     """Lines that say what is covered and what passes; the last is "N of N"."""
     wrong = coverage(documents)
     kinds: dict[str, int] = {}

@@ -15,7 +15,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 import unpad
-from unpad.serve import views
+from unpad.serve import names, views
 from unpad.serve.store import Change, Entry, Store
 
 TINY_BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -30,7 +30,7 @@ class Shelf:
 
     def put(self, kind: str, name: str, folder: Path) -> None:
         """A repository (`kind` is "model" or "dataset") with the files of a folder, in one commit."""
-        repo = self.store.create(kind, name, False, "course")
+        repo = self.store.create(kind, name if "/" in name else f"{names.SHARED}/{name}", False, "course")
         changes = []
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             content = path.read_bytes()
@@ -77,7 +77,22 @@ def glue(shelf: Shelf) -> None:
             "idx": Value("int32"),
         }
     )
-    shelf.rows("glue", {"mrpc": {split: part.select_columns(list(features)).cast(features) for split, part in shelf.real("mrpc_tokenized").items()}})
+    shelf.rows(
+        "glue",
+        {
+            "mrpc": {
+                split: part.select_columns(list(features)).cast(features)
+                for split, part in shelf.real("mrpc_tokenized").items()
+            }
+        },
+    )
+
+
+def distilbert_words(shelf: Shelf) -> Any:
+    """BERT's vocabulary as DistilBERT has it: without types of tokens."""
+    return unpad.AutoTokenizer.from_pretrained(
+        shelf.data / "tokenizers" / "bert-base-uncased", tokenizer_class="DistilBertTokenizer"
+    )
 
 
 def berts(shelf: Shelf) -> None:
@@ -86,14 +101,14 @@ def berts(shelf: Shelf) -> None:
     cased = {**TINY_BERT, "vocab_size": 28996}
     shelf.model("bert-base-cased", lambda: unpad.BertForMaskedLM(unpad.BertConfig(**cased)), "bert-base-cased")
     distilled = lambda: unpad.DistilBertForMaskedLM(unpad.DistilBertConfig(**TINY_DISTILBERT))  # noqa: E731
-    shelf.model("distilbert-base-uncased", distilled, "bert-base-uncased")
+    shelf.model("distilbert-base-uncased", distilled, distilbert_words(shelf))
 
 
 def sentiment(shelf: Shelf) -> None:
     """The classifier behind `pipeline("sentiment-analysis")`."""
     labels = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
     made = lambda: unpad.DistilBertForSequenceClassification(unpad.DistilBertConfig(**TINY_DISTILBERT, **labels))  # noqa: E731
-    shelf.model("distilbert-base-uncased-finetuned-sst-2-english", made, "bert-base-uncased")
+    shelf.model("distilbert-base-uncased-finetuned-sst-2-english", made, distilbert_words(shelf))
 
 
 STANDINS = [glue, berts, sentiment]

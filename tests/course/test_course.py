@@ -22,7 +22,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             script = f"import standins; from pathlib import Path; standins.build(Path({str(folder / 'hub')!r}), Path({str(real_data)!r}))"
-            env = {"PYTHONPATH": f"{check.HERE}:{check.HERE.parents[1] / 'src'}", "HF_HUB_OFFLINE": "1", "HOME": str(folder)}
+            env = {
+                "PYTHONPATH": f"{check.HERE}:{check.HERE.parents[1] / 'src'}",
+                "HF_HUB_OFFLINE": "1",
+                "HOME": str(folder),
+            }
             folder.mkdir()
             subprocess.run([sys.executable, "-c", script], check=True, env=env)
             (folder / "done").touch()

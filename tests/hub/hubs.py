@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import zlib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,13 +49,42 @@ class Server:
         self.process.terminate()
         self.process.wait(timeout=20)
 
+    def check(self) -> None:
+        """Every content has its name's SHA-256, every file of every commit has its content, nothing half is left."""
+        contents = {p.name: p.read_bytes() for p in (self.folder / "contents").iterdir()}
+        assert {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()} == {n: n for n in contents}
+        with contextlib.closing(sqlite3.connect(self.folder / "hub.sqlite")) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            for (tree,) in db.execute("SELECT tree FROM commits").fetchall():
+                for sha256, size, *_ in json.loads(zlib.decompress(tree)).values():
+                    assert len(contents[sha256]) == size
+        assert [p.name for p in (self.folder / "incoming").iterdir() if not p.name.startswith("xet-")] == []
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Path -> content of all files, but for those of the database, which a server may write at any time."""
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.startswith("hub.sqlite")}
+
+
+def api(server: Server) -> Any:
+    """A client in this process; for the fixture `online`."""
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=server.url, token=False)
+
+
+def titles(server: Server, name: str) -> list[str]:
+    """Titles of the commits of `team/<name>`, the newest first."""
+    return [c["title"] for c in json.loads(ask(server, "GET", f"/api/models/team/{name}/commits/main")[2])]
+
 
 def run_client(server: Server, script: str, home: Path, **env: str) -> str:
-    """Run `script` in a process that knows only HF_ENDPOINT; returns what it printed."""
+    """Run `script` in a process that knows HF_ENDPOINT, and nothing else of the server; returns what it printed."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     kept |= {
         "HF_ENDPOINT": server.url,
         "HF_HOME": str(home),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONPATH": str(ROOT / "src"),
         "UNPAD_QUIET": "1",
         **env,
@@ -77,9 +110,9 @@ def ask(
 
 
 def make(server: Server, name: str, **files: bytes) -> str:
-    """A model `team/<name>` with these files, each in a commit of its own; returns the last commit."""
+    """A model `team/<name>`, new or not, with these files, each in a commit of its own; returns the last commit."""
     status, _, _ = ask(server, "POST", "/api/repos/create", {"organization": "team", "name": name})
-    assert status == 200
+    assert status in (200, 409)
     head = ""
     for path, data in files.items():
         head = json.loads(commit(server, name, {path: data})[2])["commitOid"]

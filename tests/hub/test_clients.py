@@ -52,7 +52,7 @@ def test_a_folder_of_unpad_uploaded_by_hand_loads_in_transformers(hub: Server, t
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     print("same")
     """
-    assert run_client(hub, TINY + script, tmp_path, HF_HUB_DISABLE_XET="1").endswith("same\n")
+    assert run_client(hub, TINY + script, tmp_path).endswith("same\n")
 
 
 def test_data_sets_load_by_their_id(hub: Server, tmp_path: Path) -> None:
@@ -75,7 +75,75 @@ def test_data_sets_load_by_their_id(hub: Server, tmp_path: Path) -> None:
     assert {k: v.to_dict() for k, v in found.items()} == {k: v.to_dict() for k, v in both.items()}
     print("same")
     """
-    assert run_client(hub, script, tmp_path, HF_HUB_DISABLE_XET="1").endswith("same\n")
+    assert run_client(hub, script, tmp_path).endswith("same\n")
+
+
+def test_a_data_set_without_an_owner_loads_with_the_configurations_of_its_card(hub: Server, tmp_path: Path) -> None:
+    script = """
+    import datasets
+    from huggingface_hub import HfApi
+    api, card = HfApi(), "---\\nconfigs:\\n"
+    rows = {(config, split): [config, split] for config in ("mrpc", "sst2") for split in ("train", "validation")}
+    repo = {"repo_id": api.create_repo("glue", repo_type="dataset").repo_id, "repo_type": "dataset"}
+    for (config, split), text in rows.items():
+        datasets.Dataset.from_dict({"text": text}).to_parquet("rows.parquet")
+        api.upload_file(path_or_fileobj="rows.parquet", path_in_repo=f"{config}/{split}-0.parquet", **repo)
+    for config in ("mrpc", "sst2"):
+        card += f"- config_name: {config}\\n  data_files:\\n"
+        card += "".join(f"  - split: {split}\\n    path: {config}/{split}-*\\n" for split in ("train", "validation"))
+    api.upload_file(path_or_fileobj=(card + "---\\n").encode(), path_in_repo="README.md", **repo)
+    assert datasets.get_dataset_config_names("local/glue") == ["mrpc", "sst2"]
+    for config in ("mrpc", "sst2"):
+        got = datasets.load_dataset("local/glue", config)
+        assert {split: part["text"] for split, part in got.items()} == {s: rows[c, s] for c, s in rows if c == config}
+    assert datasets.load_dataset("local/glue", "sst2", split="validation")["text"][:] == ["sst2", "validation"]
+    import unpad
+    assert unpad.load_dataset("glue", "mrpc")["train"]["text"][:] == ["mrpc", "train"]
+    print("same")
+    """
+    assert run_client(hub, script, tmp_path).endswith("same\n")
+
+
+@pytest.mark.parametrize("no_xet", ["0", "1"])
+def test_large_files_arrive_whole_by_xet_and_by_lfs(serve: Callable[..., Server], tmp_path: Path, no_xet: str) -> None:
+    server = serve("--lfs_from_mb", "1")
+    script = """
+    import hashlib, os, pathlib
+    import numpy as np
+    from huggingface_hub import HfApi, snapshot_download
+    api, noise, up = HfApi(), os.urandom(3 << 20), pathlib.Path("up")
+    api.create_repo("team/xet", exist_ok=True)
+    files = {
+        "noise": noise, "zeros": bytes(5 << 20), "floats": np.random.default_rng(0).normal(size=1 << 20).astype("f4").tobytes(),
+        "text": b"the same words again and again, " * 90_000, "twice/noise": noise, "changed": noise[:999_999] + b"!" + noise[1_000_000:],
+        "tiny.parquet": b"PAR1", "empty.parquet": b"", "small": b"a",
+    }
+    for name, data in files.items():
+        (up / name).parent.mkdir(parents=True, exist_ok=True)
+        (up / name).write_bytes(data)
+    api.upload_folder(repo_id="team/xet", folder_path="up")
+    files["again"] = b"#" + noise  # most of it was sent before
+    api.upload_file(repo_id="team/xet", path_or_fileobj=files["again"], path_in_repo="again")
+    got = pathlib.Path(snapshot_download("team/xet", local_dir=f"got-{os.getpid()}"))
+    assert {name: (got / name).read_bytes() == data for name, data in files.items()} == dict.fromkeys(files, True)
+    for info in api.list_repo_tree("team/xet", recursive=True):
+        if getattr(info, "lfs", None):
+            assert hashlib.sha256(files[info.path]).hexdigest() == info.lfs.sha256
+    assert len(list(api.list_repo_commits("team/xet"))) == 3
+    """
+    run_client(server, script, tmp_path, HF_HUB_DISABLE_XET=no_xet)
+    assert bool(list((server.folder / "incoming").glob("xet-*"))) == (no_xet == "0")
+    port = server.port
+    server.kill()
+    server.folder = tmp_path / "another"  # at the same address, and the client remembers what it has sent there
+    server.start(port)
+    run_client(
+        server,
+        script.replace("os.urandom(3 << 20)", "(pathlib.Path('up') / 'noise').read_bytes()"),
+        tmp_path,
+        HF_HUB_DISABLE_XET=no_xet,
+    )
+    server.check()
 
 
 def test_tokens_say_who_may_read_and_who_may_write(

@@ -123,6 +123,8 @@ def test_predictions_are_what_generate_gives_for_each_row_alone(tmp_path: Path) 
     for asked in ({"max_new_tokens": 7}, {"max_length": 6, "num_beams": 3}):
         found = trainer.predict(data, **asked)
         assert found.metrics["test_loss"] > 0
+        lengths = [len(model.generate(torch.tensor([row["input_ids"]]), **asked)[0]) - 1 for row in data]
+        assert found.metrics["test_gen_len"] == pytest.approx(np.mean(lengths)), "new tokens, without the start token"
         for row, ids, labels in zip(data, found.predictions, found.label_ids, strict=True):
             alone = model.generate(torch.tensor([row["input_ids"]]), **asked)[0].tolist()
             assert ids.tolist() == alone + [0] * (len(ids) - len(alone))

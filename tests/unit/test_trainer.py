@@ -302,6 +302,28 @@ def test_callbacks_may_stop_a_run(tmp_path: Path) -> None:
     assert result.global_step == 3
 
 
+def test_callbacks_come_and_go(tmp_path: Path) -> None:
+    class Counts(TrainerCallback):
+        seen = 0
+
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            self.seen += 1
+
+    kept, gone = Counts(), Counts()
+    trainer = Trainer(small(), quiet(tmp_path, max_steps=3), train_dataset=rows(20, 0), callbacks=[gone])
+    trainer.add_callback(kept)
+    trainer.remove_callback(gone)
+    trainer.train()
+    assert (kept.seen, gone.seen) == (3, 0)
+
+
+def test_the_operations_of_a_run_are_six_for_each_token_and_weight_outside_embeddings(tmp_path: Path) -> None:
+    model, data = small(), rows(20, 0)
+    result = Trainer(model, quiet(tmp_path, num_train_epochs=2), train_dataset=data).train()
+    weights = sum(p.numel() for name, p in model.named_parameters() if "embeddings" not in name or "norm" in name)
+    assert result.metrics["total_flos"] == 6 * weights * 2 * sum(len(row["input_ids"]) for row in data)
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_rows(tmp_path: Path) -> None:
     model = small()
     with torch.no_grad():

@@ -65,6 +65,24 @@ def _rmdir(path: Path) -> None:
 # ---- Single files.
 
 
+@contextlib.contextmanager
+def writing_to(
+    path: Path, kept: str = "files that were not written yet stay as they were", verb: str = "write"
+) -> Iterator[None]:
+    """Turn the system's refusal to write (full disk, no permission, ...) in the body into one CheckpointError line.
+
+    `kept` tells what stays valid: of what writers that are not ours replace, nothing more can be said.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        if (refusal := _refusal(error)) is None:
+            raise
+        raise _refused(Path(path), refusal, kept, verb) from error
+
+
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) to `path`, so that a reader or a kill at any moment sees the old or the new file whole.
 
@@ -72,33 +90,15 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.tmp")  # a fixed name: what a kill leaves is overwritten the next time
-    try:
-        _write_synced(beside, data.encode() if isinstance(data, str) else data)
-        _rename(beside, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            _unlink(beside)
-        if isinstance(error, OSError):
-            raise _refused(path, error, "the file's earlier content is unchanged") from error
-        raise
-
-
-@contextlib.contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write (full disk, no permission, ...) in the body into one CheckpointError line.
-
-    For writers that are not ours; what was there before is their own affair.
-    """
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except Exception as error:
-        refusal = _refusal(error)
-        if refusal is None:
+    with writing_to(path, "the file's earlier content is unchanged"):
+        try:
+            _write_synced(beside, data.encode() if isinstance(data, str) else data)
+            _rename(beside, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _unlink(beside)
             raise
-        raise _refused(Path(path), refusal, "files that were not written yet stay as they were") from error
 
 
 def append_line(path: Path, text: str) -> None:
@@ -110,22 +110,17 @@ def append_line(path: Path, text: str) -> None:
     path = Path(path)
     text = text.removesuffix("\n")
     assert "\n" not in text, "append_line takes one line"
-    try:
+    with writing_to(path, "the lines written before stay valid"):
         is_new = not path.exists()
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            size, whole = os.fstat(fd).st_size, _whole_lines(fd)
-            if whole < size:
+        with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
+            whole = _whole_lines(fd)
+            if whole < os.fstat(fd).st_size:
                 _truncate(fd, whole)
             os.lseek(fd, whole, os.SEEK_SET)
             _write(fd, text.encode() + b"\n")
             _fsync(fd)
-        finally:
-            os.close(fd)
         if is_new:
             _sync_folder(path.parent)
-    except OSError as error:
-        raise _refused(path, error, "the lines written before stay valid") from error
 
 
 def _whole_lines(fd: int) -> int:
@@ -173,11 +168,9 @@ def staged_folder(final: Path) -> Iterator[Path]:
                 _rename(old, final)
         with contextlib.suppress(OSError):
             _discard(staging, trash)
-        refusal = _refusal(error)
-        if refusal is None:
+        if (refusal := _refusal(error)) is None:
             raise
-        kept = f"every earlier checkpoint in {final.parent} stays valid"
-        raise _refused(final, refusal, kept) from error
+        raise _refused(final, refusal, f"every earlier checkpoint in {final.parent} stays valid") from error
     with contextlib.suppress(OSError):  # the new one is safe; what stays of the old one goes at the next start
         _discard(old, trash)
 
@@ -200,18 +193,16 @@ def verify(folder: Path, hashes: bool = True) -> list[str]:
     problems = []
     for name, (size, _) in files.items():
         try:
-            found = (folder / name).stat().st_size
+            if (found := (folder / name).stat().st_size) != size:
+                problems.append(f"{name}: {found} bytes instead of {size}")
         except (OSError, ValueError):  # a name that no file can have is a missing file too
             problems.append(f"{name}: missing")
-            continue
-        if found != size:
-            problems.append(f"{name}: {found} bytes instead of {size}")
     if problems or not hashes:
         return problems
     for name, (_, sha256) in files.items():
         try:
-            with open(folder / name, "rb") as file:
-                if _hash(file.fileno()) != sha256:
+            with _opened(folder / name, os.O_RDONLY) as fd:
+                if _hash(fd) != sha256:
                     problems.append(f"{name}: hash differs")
         except OSError as error:
             problems.append(f"{name}: cannot be read ({error.strerror})")
@@ -230,16 +221,14 @@ def checkpoints(run: Path) -> list[Path]:
 
 def newest_valid(run: Path) -> Path | None:
     """The newest checkpoint without a problem, or None; says in one line each which damaged ones it passed over."""
-    damaged: list[tuple[Path, list[str]]] = []
-    valid = None
+    valid, damaged = None, dict[Path, list[str]]()
     for folder in reversed(checkpoints(run)):
-        problems = verify(folder)
-        if not problems:
+        if not (problems := verify(folder)):
             valid = folder
             break
-        damaged.append((folder, problems))
+        damaged[folder] = problems
     next_step = f"going back to {valid.name}" if valid else "no valid checkpoint is left"
-    for folder, problems in damaged:
+    for folder, problems in damaged.items():
         say(f"{folder.name} is damaged ({listing(problems, most=2)}): {next_step}")
     return valid
 
@@ -260,19 +249,15 @@ def recover(run: Path) -> None:
         if leftover and (_CHECKPOINT.fullmatch(leftover["name"]) or (path / MANIFEST).is_file()):
             names.add(leftover["name"])
     for name in sorted(names):
-        try:
+        with writing_to(run / name, "nothing that was saved is lost", "tidy up"):
             _settle(run / name)
-        except OSError as error:
-            raise _refused(run / name, error, "nothing that was saved is lost", "tidy up") from error
 
 
 def remove_folder(path: Path) -> None:
     """Remove a folder so that no half of it is ever visible under its name; a missing folder is fine."""
     path = Path(os.path.abspath(path))
-    try:
+    with writing_to(path, "the other checkpoints stay valid", "remove"):
         _discard(path, _beside(path)[2])
-    except OSError as error:
-        raise _refused(path, error, "the other checkpoints stay valid", "remove") from error
 
 
 def prune(run: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
@@ -304,8 +289,7 @@ def prune(run: Path, keep: int, protect: Collection[Path] = ()) -> list[Path]:
 
 def _beside(final: Path) -> tuple[Path, Path, Path]:
     """The staging, old and trash names of a folder: siblings, since a rename is atomic only within a file system."""
-    staging, old, trash = (final.with_name(f".{final.name}.{kind}") for kind in ("staging", "old", "trash"))
-    return staging, old, trash
+    return tuple(final.with_name(f".{final.name}.{kind}") for kind in ("staging", "old", "trash"))  # type: ignore[return-value]
 
 
 def _settle(final: Path) -> None:
@@ -350,12 +334,9 @@ def _seal(folder: Path) -> None:
             folders.append(path)
         elif path != folder / MANIFEST:
             # Windows syncs only what is open for writing; elsewhere a read-only file must be possible
-            fd = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
-            try:
+            with _opened(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY) as fd:
                 files[path.relative_to(folder).as_posix()] = (os.fstat(fd).st_size, _hash(fd))
                 _fsync(fd)
-            finally:
-                os.close(fd)
     for inner in reversed(folders):
         _sync_folder(inner)
     _write_synced(folder / MANIFEST, _render(files))
@@ -396,27 +377,31 @@ def _listed(folder: Path) -> dict[str, tuple[int, str]]:
     return files
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        _write(fd, data)
-        _fsync(fd)
+        yield fd
     finally:
         os.close(fd)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+        _write(fd, data)
+        _fsync(fd)
 
 
 def _sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk (renames and new files are not, until then)."""
     if os.name == "nt":
         return  # Windows cannot sync folders; its renames are journalled
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        _fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and FUSE mounts that have no such call
-            raise
-    finally:
-        os.close(fd)
+    with _opened(folder, os.O_RDONLY) as fd:
+        try:
+            _fsync(fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and FUSE mounts that have no such call
+                raise
 
 
 def _refuse_to_lose(final: Path) -> None:
@@ -428,10 +413,8 @@ def _refuse_to_lose(final: Path) -> None:
     listed: set[str] = {MANIFEST}
     with contextlib.suppress(OSError, ValueError):
         listed.update(_listed(final))
-    foreign = sorted(
-        n for p in final.rglob("*") if not p.is_dir() and (n := p.relative_to(final).as_posix()) not in listed
-    )
-    if foreign:
+    found = {path.relative_to(final).as_posix() for path in final.rglob("*") if not path.is_dir()}
+    if foreign := sorted(found - listed):
         raise CheckpointError(
             f"cannot replace the folder {final}: it holds files that were not saved with it ({listing(foreign, 3)}) "
             "and would be lost; choose a new or empty folder, or move them away"

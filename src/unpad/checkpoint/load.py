@@ -77,12 +77,10 @@ def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize
     Tensors are read in the parameters' dtype. With `resize_head`, head weights of another shape are treated as new; otherwise
     they raise CheckpointError, as do weights of another architecture and unreadable files.
     """
-    import torch
-
     config: ModelConfig = model.config  # type: ignore[assignment]
     with ExitStack() as files:
-        found = {kind.normal_name(name): get for name, get in _tensors(folder, files)}
-        found = {name: get for name, get in found.items() if not kind.is_dropped(name)}
+        named = {kind.normal_name(name): get for name, get in _tensors(folder, files)}
+        found = {name: get for name, get in named.items() if not kind.is_dropped(name)}
         bare = {kind.bare(name): name for name in found}
         wanted = {kind.bare(name) for ours, _ in model.named_parameters() for name in kind.rule(ours, head, config)[1]}
         for copy, name in kind.copies_of(config.tied).items():
@@ -91,37 +89,31 @@ def load_weights(model: nn.Module, folder: Path, kind: Family, head: str, resize
                 get = found.pop(there)
                 if kind.bare(name) in wanted and kind.bare(name) not in bare:
                     found[name], bare[kind.bare(name)] = get, name
-        used: set[str] = set()
-        new: list[str] = []
-        misshapen: list[str] = []
-        loaded = 0
-        with torch.no_grad():
-            for ours, parameter in model.named_parameters():
-                rule, theirs = kind.rule(ours, head, config)
-                names = [bare.get(kind.bare(name)) for name in theirs]
-                if None in names:
-                    if ours == "head.bias" and config.fixed_vocabulary_bias:
-                        parameter.zero_()  # what a file leaves out that nothing trains
-                    else:
-                        new.append(ours)
-                    continue
-                used.update(n for n in names if n)
-                try:
-                    whole = rule.read([found[name]() for name in names if name])
-                except Exception as error:
-                    raise CheckpointError(
-                        f"{folder}: the weights {names[0]} cannot be read ({error}); copy the file again"
-                    ) from None
-                if whole.shape != parameter.shape:
-                    misshapen.append(
-                        f"{theirs[0]} is {list(whole.shape)} in the file and {list(parameter.shape)} in the model"
-                    )
+        loaded, new, misshapen, used = 0, list[str](), list[str](), set[str]()
+        for ours, parameter in model.named_parameters():
+            rule, theirs = kind.rule(ours, head, config)
+            names = [there for their in theirs if (there := bare.get(kind.bare(their)))]
+            if len(names) < len(theirs):
+                if ours == "head.bias" and config.fixed_vocabulary_bias:
+                    parameter.data.zero_()  # what a file leaves out that nothing trains
+                else:
                     new.append(ours)
-                    continue
-                parameter.copy_(whole)
+                continue
+            used.update(names)
+            try:
+                whole = rule.read([found[name]() for name in names])
+            except Exception as error:
+                raise CheckpointError(
+                    f"{folder}: the weights {names[0]} cannot be read ({error}); copy the file again"
+                ) from None
+            if whole.shape == parameter.shape:
+                parameter.data.copy_(whole)
                 loaded += 1
-        unexpected = tuple(sorted(set(found) - used))
-        report = LoadReport(loaded, tuple(new), unexpected, tuple(misshapen))
+            else:
+                sizes = f"{list(whole.shape)} in the file and {list(parameter.shape)} in the model"
+                misshapen.append(f"{theirs[0]} is {sizes}")
+                new.append(ours)
+        report = LoadReport(loaded, tuple(new), tuple(sorted(set(found) - used)), tuple(misshapen))
     _refuse(report, folder, kind, resize_head)
     return report
 
@@ -165,22 +157,16 @@ def _refuse(report: LoadReport, folder: Path, kind: Family, resize_head: bool) -
 
 def _tensors(folder: Path, files: ExitStack) -> Iterator[tuple[str, Any]]:
     """(name, function that reads the tensor) for each tensor of the checkpoint in `folder`."""
-    if (folder / INDEX).is_file():
-        shards = sorted(set(_weight_map(folder / INDEX).values()))
-        yield from _safetensors([folder / shard for shard in shards], files)
-    elif (folder / WEIGHTS).is_file():
-        yield from _safetensors([folder / WEIGHTS], files)
-    elif (folder / PICKLE_INDEX).is_file():
-        yield from _pickles([folder / s for s in sorted(set(_weight_map(folder / PICKLE_INDEX).values()))])
-    elif (folder / PICKLE).is_file():
-        yield from _pickles([folder / PICKLE])
-    else:
-        raise CheckpointError(
-            f"{folder} has no weights; expected {WEIGHTS} (or {INDEX} with its shards): copy the whole checkpoint"
-        )
+    for index, single in ((INDEX, WEIGHTS), (PICKLE_INDEX, PICKLE)):
+        if (folder / index).is_file() or (folder / single).is_file():
+            paths = _shards(folder / index) if (folder / index).is_file() else [folder / single]
+            return _safetensors(paths, files) if single == WEIGHTS else _pickles(paths)
+    raise CheckpointError(
+        f"{folder} has no weights; expected {WEIGHTS} (or {INDEX} with its shards): copy the whole checkpoint"
+    )
 
 
-def _weight_map(index: Path) -> Mapping[str, str]:
+def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index} has no weight_map; copy the file again")
@@ -189,7 +175,7 @@ def _weight_map(index: Path) -> Mapping[str, str]:
             raise CheckpointError(
                 f"{index} names {shard!r}, which is not a plain file name; the checkpoint is not trustworthy"
             )
-    return names
+    return [index.parent / shard for shard in sorted(set(names.values()))]
 
 
 def _safetensors(paths: list[Path], files: ExitStack) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,8 @@ COMMANDS = {
     "predict": "Let a model answer for texts, lines of standard input, or a file.",
     "curves": "Draw the learning curves of a run again and say what they mean.",
     "launch": "Run a script in several processes, on one machine or several.",
+    "login": "Keep an access token of the Hub for sending and private models.",
+    "push": "Send a folder with a model or a data set to the Hub.",
     "hub": "Serve a folder of models and data sets to clients of the Hugging Face Hub.",
     "doctor": "Show versions, devices, and what would be chosen here and why.",
 }

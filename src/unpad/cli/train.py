@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     options["task"] = task.name
     names = [f.name for f in dataclasses.fields(TrainingArguments)]
     plain = {name: options[name] for name in names if options[name] is not None}
+    options["hub_token"] = None  # not for config.yaml
     args = TrainingArguments(**{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False})
     from unpad.engine.world import World
 
@@ -221,6 +223,7 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     found = prepared.columns
     if "source_lang" in task.settings and columns.text not in found.used:  # languages that were found
         options.update(source_lang=found.text.split(".")[-1], target_lang=str(found.label).split(".")[-1])
+    trainer.card = _about(task, options, raw["train"])
 
     def begin() -> None:
         clear_other_run(folder, options)
@@ -239,9 +242,13 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     finally:
         _close_bar(trainer)
     metrics = _final_metrics(trainer, splits)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)
     if world.is_main:
         _report(options, folder, trainer, task, splits, prepared, columns, metrics, result.metrics)
+    if args.push_to_hub:
+        sent = trainer.push_to_hub()
+        if sent is not None:
+            print(f"  {'on the Hub':<10} {sent.repo_url}")
     return 0
 
 
@@ -271,6 +278,22 @@ def _settings(task: Any, options: dict[str, Any]) -> dict[str, Any]:
             own = listing(task.settings) or "none of its own"
             raise ArgumentError(f"{name} is no option of {task.name}; it has: {own}")
     return given
+
+
+def _about(task: Any, options: dict[str, Any], train: Any) -> dict[str, Any]:
+    """What the command line knows for the model card: the task, the data by name or by their id on the Hub, the languages."""
+    from unpad.train.push import data_facts
+
+    data, found = str(options["data"]), data_facts(train)
+    languages = [options[name] for name in ("source_lang", "target_lang", "language")]
+    about = {
+        "tasks": task.name,
+        "dataset": Path(data).name if Path(data).expanduser().exists() else data,
+        "dataset_args": options["data_name"],
+        "dataset_tags": found.hub_id,
+        "language": [code for code in languages if code and re.fullmatch("[a-z]{2,3}", code)],
+    }
+    return {name: value for name, value in about.items() if value}
 
 
 def _logging_steps(train: Any, args: TrainingArguments) -> int:
@@ -330,6 +353,7 @@ def _report(
     spark(out, history)
     if options["draw_curves"]:
         files = draw(history, folder, best_step=trainer.state.best_step, best_metric=trainer.args.best_metric)
+        trainer.write_card(folder)  # with the picture
         out.print(f"curves       {files[0]}", markup=False)
     out.print(f"diagnosis    {diagnose(history).paragraph}", markup=False)
     examples = [] if splits.eval is None else _examples(trainer, task, splits, prepared, columns, options)
@@ -350,6 +374,8 @@ def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any,
 
 def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: list[Any]) -> None:
     """Commands that work as they stand, in the order in which people want them."""
+    from unpad.cli._data import slug
+
     here, name = shlex.quote(str(folder)), options["task"]
     parts = [str(text).split(" | ") for text in texts]  # the choices of multiple choice stay as many
     short = [shlex.quote(" | ".join(" ".join(part.split())[:80] for part in some)) for some in parts]
@@ -367,8 +393,11 @@ def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: l
         "once more": f"unpad train {name} --config {here}/{CONFIG} --output_dir {shlex.quote(str(folder) + '-again')}",
         "curves": f"unpad curves {here}",
         "in Python": f'unpad.pipeline("{name}", model="{folder}")',
+        "share": f"unpad push {here} you/{slug(folder.name)}",
     }
     out.print()
     out.print("[bold]next[/]")
+    if options["push_to_hub"]:
+        del lines["share"]
     for what, line in lines.items():
         out.print(f"  {what:<10} {line}", markup=False)

@@ -224,16 +224,14 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
     """JSON Lines, a list of objects, or an object of columns; strings that look like dates stay strings."""
     full = os.path.abspath(file)
     raw = _utf8(file, encoding)
-    head = raw.lstrip()
-    first_line = head.split(b"\n", 1)[0].rstrip()
-    one_line_only = first_line == head.rstrip()
+    first_line = raw.strip().split(b"\n", 1)[0].rstrip()
+    one_line_only = first_line == raw.strip()
     if field is None and (ending(file) != ".json" or (not one_line_only and _is_object(first_line))):
         return _json_lines(full, raw)
     try:
-        data = json.loads(head.decode())
+        data = json.loads(raw.decode())
     except json.JSONDecodeError as error:
-        before = raw[: len(raw) - len(head)].count(b"\n")
-        where = f"line {error.lineno + before}, column {error.colno}: {error.msg}"
+        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         how = "fix that place (JSON Lines needs one whole object per line)"
         raise DataError(f"{full} is not valid JSON: {where}; {how}.") from None
     if field is not None:
@@ -262,9 +260,8 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
         raise DataError(f"{full} holds a single {type(data).__name__}; expected a list of objects or one per line.")
     bad = next((i for i, row in enumerate(data) if not isinstance(row, dict)), None)
     if bad is not None:
-        raise DataError(
-            f"{full}, row {bad}: {short(data[bad])} is not an object; every row needs names for its values."
-        )
+        wrong = f"{short(data[bad])} is not an object"
+        raise DataError(f"{full}, row {bad}: {wrong}; every row needs names for its values.")
     return _from_columns(full, columns_of(data))
 
 

@@ -127,12 +127,7 @@ class DataCollatorForTokenClassification(DataCollatorWithPadding):
 
     def __call__(self, features: Features) -> Any:
         columns = _tokenized(features)
-        rows = _token_rows(columns, TOKEN_FIELDS, _target(columns))
-        labels = rows.pop("labels", None)
-        batch = _pad(self, rows)
-        if labels is not None:
-            batch["labels"] = _grid(labels, batch["input_ids"].shape[1], self.label_pad_token_id, self)
-        return batch
+        return _pad_tokens(self, _token_rows(columns, TOKEN_FIELDS, _target(columns)), self.label_pad_token_id)
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features as a packed batch with one label per token, and no padding."""
@@ -172,24 +167,17 @@ class DataCollatorForLanguageModeling:
     def __post_init__(self) -> None:
         shares = (self.mlm_probability, self.mask_replace_prob, self.random_replace_prob)
         if min(shares) < 0 or max(shares[0], shares[1] + shares[2]) > 1:
-            allowed = "allowed are shares of 0 to 1, the last two at most 1 together"
-            raise ArgumentError(
-                f"mlm_probability, mask_replace_prob, random_replace_prob are {listing(shares)}: {allowed}"
-            )
+            given = f"mlm_probability, mask_replace_prob, random_replace_prob are {listing(shares)}"
+            raise ArgumentError(f"{given}: allowed are shares of 0 to 1, the last two at most 1 together")
         if self.mlm and self.tokenizer.mask_token_id is None:
             raise ArgumentError("the tokenizer has no mask token: use that of a masked model, or mlm=False")
 
     def __call__(self, features: Features) -> Any:
-        rows = self._hide(_token_rows(_tokenized(features), self.fields))
-        grids = {n: (rows.pop(n), fill) for n, fill in (("labels", IGNORED_LABEL), (WEIGHTS, 0)) if n in rows}
-        batch = _pad(self, rows)
-        for name, (values, fill) in grids.items():
-            batch[name] = _grid(values, batch["input_ids"].shape[1], fill, self)
-        return batch
+        return _pad_tokens(self, self._hidden(features), IGNORED_LABEL)
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features, masked in the same way, as a packed batch without padding."""
-        return PackingCollator(token_labels=True)(self._hide(_token_rows(_tokenized(features), self.fields)))
+        return PackingCollator(token_labels=True)(self._hidden(features))
 
     def mask(self, batch: PackedBatch, *, seed: int, epoch: int | None = None) -> PackedBatch:
         """A packed batch on the CPU with hidden tokens, `labels` [T] and `asked`, whole words by `batch.words`.
@@ -221,8 +209,9 @@ class DataCollatorForLanguageModeling:
             "mask_id": tokenizer.mask_token_id, "vocab_size": len(tokenizer), "special_ids": tokenizer.all_special_ids,
         }  # fmt: skip
 
-    def _hide(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """The token columns `rows` with hidden tokens and `labels`."""
+    def _hidden(self, features: Features) -> dict[str, Any]:
+        """The columns of tokens, of which some are hidden, and `labels`."""
+        rows: dict[str, Any] = _token_rows(_tokenized(features), self.fields)
         ids, masks = rows["input_ids"], rows.get("attention_mask")
         special, words = rows.pop("special_tokens_mask", None), rows.pop("word_ids", None)
         real = [np.ones(len(row), dtype=bool) for row in ids] if masks is None else [m != 0 for m in masks]
@@ -379,16 +368,13 @@ def _columns(features: Features) -> dict[str, list[Any]]:
             raise DataError(f"a batch is a list of features, not a {kind}; give rows of a tokenized data set")
         rows: list[Any] = [f if isinstance(f, Mapping) else getattr(f, "__dict__", None) for f in features]
         for i, row in enumerate(rows):
+            where = f"feature {i} of the batch"
             if row is None:
                 found = f"{features[i]!r:.40} ({type(features[i]).__name__})"
-                raise DataError(
-                    f"feature {i} of the batch is {found}, no dictionary; give rows of a tokenized data set"
-                )
+                raise DataError(f"{where} is {found}, no dictionary; give rows of a tokenized data set")
             if row.keys() != rows[0].keys():
                 odd = listing(sorted(map(str, row.keys() ^ rows[0].keys())))
-                raise DataError(
-                    f"feature {i} of the batch and feature 0 differ in the columns {odd}: give all the same"
-                )
+                raise DataError(f"{where} and feature 0 differ in the columns {odd}: give all the same")
         columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
     if not any(columns.values()):
         raise DataError("a batch needs at least one feature, this one has none")
@@ -430,15 +416,24 @@ def _pad(collator: Any, columns: Mapping[str, list[Any]]) -> Any:
     """`tokenizer.pad` of the columns, with the collator's options."""
     # A transformers tokenizer would advise against `pad`, the very method that is needed here.
     advice: dict[str, bool] = getattr(collator.tokenizer, "deprecation_warnings", {})
-    before = advice.get("Asking-to-pad-a-fast-tokenizer", False)
-    advice["Asking-to-pad-a-fast-tokenizer"] = True
+    topic, options = "Asking-to-pad-a-fast-tokenizer", ("padding", "max_length", "pad_to_multiple_of", "return_tensors")
+    before = advice.get(topic, False)
+    advice[topic] = True
     try:
-        options = ("padding", "max_length", "pad_to_multiple_of", "return_tensors")
         # plain lists and numbers: arrays of unequal length would not stack
         rows = {n: [v.tolist() if hasattr(v, "tolist") else v for v in values] for n, values in columns.items()}
         return collator.tokenizer.pad(rows, **{name: getattr(collator, name) for name in options})
     finally:
-        advice["Asking-to-pad-a-fast-tokenizer"] = before
+        advice[topic] = before
+
+
+def _pad_tokens(collator: Any, rows: dict[str, list[np.ndarray]], label_fill: int) -> Any:
+    """`_pad` for columns of tokens, and beside them `labels` and `weights`, which no tokenizer pads."""
+    fills = {"labels": label_fill, WEIGHTS: 0}
+    batch = _pad(collator, {name: column for name, column in rows.items() if name not in fills})
+    for name in (n for n in fills if n in rows):
+        batch[name] = _grid(rows[name], batch["input_ids"].shape[1], fills[name], collator)
+    return batch
 
 
 def _grid(rows: list[np.ndarray], width: int, fill: int, collator: Any) -> np.ndarray | Tensor:
@@ -468,9 +463,8 @@ def _labelled(name: str, values: list[Any]) -> list[Any]:
     """The labels, of which none may be missing or a text."""
     _refuse((v is None for v in values), f"has no label ({name!r} is None): give it one, or leave it out")
     if _is_text(values[0]):
-        raise DataError(
-            f"{name!r} holds text ({values[0]!r}): number the classes, dataset.class_encode_column({name!r})"
-        )
+        how = f"number the classes, dataset.class_encode_column({name!r})"
+        raise DataError(f"{name!r} holds text ({values[0]!r}): {how}")
     return values
 
 

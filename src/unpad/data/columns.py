@@ -17,6 +17,11 @@ BLOCK = 4096
 """Rows that whole-store passes (fingerprint, checks) gather at a time: bounds their memory."""
 
 
+def first(flags: np.ndarray) -> int | None:
+    """Place of the first flag that is set, None where none is."""
+    return int(flags.argmax()) if flags.any() else None
+
+
 @dataclass(frozen=True)
 class Column:
     """N rows of unequal length, each a view into one of a few flat arrays."""
@@ -41,8 +46,8 @@ class Column:
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """All values in row order, `BLOCK` rows at a time, each with the number of its first row."""
-        for first in range(0, len(self.start), BLOCK):
-            yield first, np.concatenate(self.rows(slice(first, first + BLOCK)))
+        for begin in range(0, len(self.start), BLOCK):
+            yield begin, np.concatenate(self.rows(slice(begin, begin + BLOCK)))
 
     def narrow(self, skip: np.ndarray, length: np.ndarray) -> Column:
         """Each row without its first `skip` elements, cut to `length`."""
@@ -51,9 +56,9 @@ class Column:
     def compact(self, mask: Column) -> Column:
         """A copy with only the elements where `mask` is not 0: for masks with holes, which no view can express."""
         parts, lengths = [], []
-        for (first, values), (_, keep) in zip(self.blocks(), mask.blocks(), strict=True):
+        for (begin, values), (_, keep) in zip(self.blocks(), mask.blocks(), strict=True):
             kept = keep != 0
-            ends = np.cumsum(self.length[first : first + BLOCK])
+            ends = np.cumsum(self.length[begin : begin + BLOCK])
             counts = np.concatenate([[0], np.cumsum(kept)])[ends]
             parts.append(values[kept])
             lengths.append(np.diff(counts, prepend=0))
@@ -64,14 +69,13 @@ class Column:
         """(row, value) of the first value that is not in low..high - 1, or None."""
         if all(len(f) == 0 or (f.min() >= low and f.max() < high) for f in self.flats):
             return None  # the flat arrays may hold more than the rows, so only this answer is final
-        for first, values in self.blocks():
+        for begin, values in self.blocks():
             wrong = ~((values >= low) & (values < high))  # nan is nowhere
             if ignored is not None:
                 wrong &= values != ignored
-            if wrong.any():
-                at = int(wrong.argmax())
-                ends = np.cumsum(self.length[first : first + BLOCK])
-                return first + int(np.searchsorted(ends, at, side="right")), values[at].item()
+            if (at := first(wrong)) is not None:
+                ends = np.cumsum(self.length[begin : begin + BLOCK])
+                return begin + int(np.searchsorted(ends, at, side="right")), values[at].item()
         return None
 
 
@@ -83,11 +87,11 @@ def column_of(
     import pyarrow.compute as pc
 
     fixed = pa.types.is_fixed_size_list(array.type)
-    if not _is_list(array.type):
+    if not is_list(array.type):
         needed = "a list of numbers per row is needed: tokenize the text with dataset.map(...)"
         raise DataError(f"column {name!r}{of} holds {array.type}, {needed}")
     inner = array.type.value_type
-    if _is_list(inner):
+    if is_list(inner):
         how = "leave return_tensors= and return_overflowing_tokens= out of dataset.map(...), or map with batched=True"
         raise DataError(f"column {name!r}{of} holds lists of lists: {how}")
     kinds = [pa.types.is_integer, pa.types.is_boolean, pa.types.is_null, *([pa.types.is_floating] if decimals else [])]
@@ -128,8 +132,8 @@ def column_of(
     if mapping is not None:
         start, length, bad = start[mapping], length[mapping], bad[mapping]
         number = None if number is None else number[mapping]
-    if bad.any():
-        found = f"row {int(bad.argmax())}{of} has an empty value (null) in {name!r} ({int(bad.sum())} such row(s))"
+    if (row := first(bad)) is not None:
+        found = f"row {row}{of} has an empty value (null) in {name!r} ({int(bad.sum())} such row(s))"
         how = f"remove it, dataset.filter(lambda row: row[{name!r}] is not None), or tokenize the text again"
         raise DataError(f"{found}: {how}")
     return Column(flats, number, start, length)
@@ -142,10 +146,10 @@ def any_value(column: Column) -> bool:
 
 def nested(kind: Any) -> bool:
     """Whether an Arrow type is one of lists of lists."""
-    return _is_list(kind) and _is_list(kind.value_type)
+    return is_list(kind) and is_list(kind.value_type)
 
 
-def _is_list(kind: Any) -> bool:
+def is_list(kind: Any) -> bool:
     import pyarrow as pa
 
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unpad.compat import modern
 from unpad.data import helpdesk
-from unpad.data._datasets import from_cache, from_disk, from_hub, is_saved
+from unpad.data._datasets import from_addresses, from_cache, from_disk, from_hub, is_saved
 from unpad.data._find import (
     COMPRESSIONS,
     FORMATS,
@@ -29,6 +30,7 @@ from unpad.data._find import (
 )
 from unpad.data._read import OPTIONS, columns_of, formats_of, is_rows, joined, one_line, plain, read_tables, short
 from unpad.errors import ArgumentError, DataError, listing, nearest
+from unpad.hub.pull import checked
 from unpad.notices import say, say_once
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = 1 << 30
 """Bytes of local files (compressed ones count five times) that are read into memory; above it `datasets` builds a memory-mapped cache instead."""
 
+_HUB = ("revision", "token", "local_files_only", "force_download")
 _FROM_DATASETS = ("Dataset", "DatasetDict", "concatenate_datasets")
 
 
@@ -64,12 +67,14 @@ def load_dataset(
             `labels.json` in it (`{"ner_tags": ["O", "B-PER", ...]}`) names the numbers of label columns;
             a pandas DataFrame, a dict of lists, a list of dicts, or a dict of splits with any of these;
             `"csv"`, `"json"`, `"parquet"` or `"text"` together with `data_files`;
-            anything else is an id on the Hugging Face Hub and goes to `datasets.load_dataset` as it is.
+            anything else is an id on the Hub, which `datasets.load_dataset` gets; without a network, what it has in its cache.
         name: configuration of the data set.
         data_files: a file, pattern or list of them, or a dict of split to these.
         split: for instance `"train"`, `"train[:100]"`, `"train[:10%]"`, `"train+test"`, or a list of such.
         kwargs: `delimiter`, `column_names` (csv), `field` (json), `columns` (parquet), `encoding` (all but parquet), `seed`
-            (helpdesk); others go to `datasets`.
+            (helpdesk); others go to `datasets`. Of an id on the Hub: `revision` (branch, tag or commit), `token` (a token, True: that
+            of this machine, False: none), `local_files_only`, `force_download`; these mean nothing for other data. Those that
+            old builder scripts took (`lang1="en", lang2="fr"`) name the configuration `en-fr` or `fr-en`.
 
     Returns:
         A `DatasetDict`; with `split` a `Dataset` (or a list of them for a list).
@@ -78,6 +83,10 @@ def load_dataset(
         DataError: a file is missing, empty or broken, a split or configuration does not exist, the Hub is out of reach.
         ArgumentError: an option does not fit the kind of data.
     """
+    kwargs = modern("load_dataset", kwargs)
+    hub = checked({key: kwargs.pop(key) for key in _HUB if kwargs.get(key) is not None})
+    if kwargs.pop("trust_remote_code", None):
+        say_once("trust_remote_code has no effect on a data set: its code is never run")
     if isinstance(path, os.PathLike):
         path = os.fspath(path)
     if not isinstance(path, str):
@@ -107,7 +116,7 @@ def load_dataset(
         raise DataError(f"load_dataset({path!r}) needs files; pass data_files='your.{path}' or the file itself.")
     if looks_like_a_path(path):
         raise missing(local)
-    return from_hub(path, name, data_files, split, kwargs)
+    return from_hub(path, name, data_files, split, hub, kwargs)
 
 
 def class_names(dataset: Any, column: str) -> list[str] | None:
@@ -335,7 +344,7 @@ def _from_files(
     address = next((one for names in named.values() for one in names if "://" in one), None)
     if address is not None:
         kind = builder or FORMATS.get(ending(address), "text")
-        return from_hub(kind, None, data_files, split, options)
+        return from_addresses(kind, data_files, split, options)
     return _read(plan_files(named), split, options, builder)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unpad.batch import IGNORED_LABEL
-from unpad.data.sampler import GOLDEN, mix
+from unpad.data.sampler import GOLDEN, key_of, mix
 
 MASKS, DICE, OTHERS, LASTS = range(4)
 """What the four uniform numbers of a token decide: whether it is chosen, what hides it, which other token, and (the first of a row) the last word."""
@@ -99,8 +99,7 @@ def hashed(seed: int, epoch: int | None, rows: np.ndarray, positions: np.ndarray
 
     Nothing is drawn in sequence, so that masks depend neither on batches nor on what was masked before.
     """
-    key = hashlib.blake2b(f"masks|{seed}|{epoch}".encode(), digest_size=8).digest()
-    state = np.array([int.from_bytes(key, "little")], dtype=np.uint64)
+    state = np.array([key_of(f"masks|{seed}|{epoch}")], dtype=np.uint64)
     for counter in (rows, positions):
         state = mix(state + (counter.astype(np.uint64) + np.uint64(1)) * GOLDEN)
     numbers = mix(state + np.arange(1, 5, dtype=np.uint64)[:, None] * GOLDEN)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 import numpy as np
 
@@ -43,57 +42,37 @@ def mixed(*numbers: int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-class Permutation:
-    """A pseudo-random permutation of 0..size-1 that answers at any position without computing the others.
+def key_of(name: str) -> int:
+    """64 bits that a text stands for: always the same ones."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def permute(places: np.ndarray, size: int, key: int) -> np.ndarray:
+    """The elements (int64) at `places` of a pseudo-random permutation of 0..size-1, without computing the others.
 
     A balanced Feistel network permutes the smallest domain of an even number of bits that holds `size`; values outside
     0..size-1 are sent through it again until they fall inside (cycle walking: at most 4 passes per value on average, as
-    the domain is less than 4 times too large). `key` is any integer; its low 64 bits count. O(1) memory.
+    the domain is less than 4 times too large). The low 64 bits of `key` count. Raises IndexError for places outside.
     """
+    assert 0 < size <= 1 << 62, f"a permutation of {size} elements"
+    if places.size and (places.min() < 0 or places.max() >= size):
+        raise IndexError(f"position outside 0..{size - 1}")
+    half = max(1, -(-(size - 1).bit_length() // 2))
+    # Eight rounds pass chi-square tests on single positions and pairs at every size; tiny halves get a margin.
+    rounds = 12 if half <= 3 else 8
+    seed = np.array([key & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+    keys = mix(mix(seed) + np.arange(1, rounds + 1, dtype=np.uint64) * GOLDEN)
+    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
 
-    def __init__(self, size: int, key: int) -> None:
-        assert 0 < size <= 1 << 62, f"a permutation of {size} elements"
-        half = 1
-        while 1 << (2 * half) < size:
-            half += 1
-        # Eight rounds pass chi-square tests on single positions and pairs at every size; tiny halves get a margin.
-        rounds = 12 if half <= 3 else 8
-        seed = np.array([key & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
-        self.size = size
-        self._half, self._mask = np.uint64(half), np.uint64((1 << half) - 1)
-        self._keys = mix(mix(seed) + np.arange(1, rounds + 1, dtype=np.uint64) * GOLDEN)
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: np.ndarray) -> np.ndarray: ...
-    def __getitem__(self, at: int | np.ndarray) -> int | np.ndarray:
-        """The element at one position (an int) or at an array of positions (an int64 array); IndexError outside 0..size-1."""
-        positions = np.atleast_1d(np.asarray(at, dtype=np.int64))
-        if positions.size and (positions.min() < 0 or positions.max() >= self.size):
-            raise IndexError(f"position outside 0..{self.size - 1}")
-        values = self._scramble(positions.astype(np.uint64))
-        while True:
-            outside = np.flatnonzero(values >= np.uint64(self.size))
-            if len(outside) == 0:
-                break
-            values[outside] = self._scramble(values[outside])
-        found = values.astype(np.int64)
-        return found if isinstance(at, np.ndarray) else int(found[0])
-
-    def __len__(self) -> int:
-        return self.size
-
-    def _scramble(self, x: np.ndarray) -> np.ndarray:
-        left, right = x >> self._half, x & self._mask
-        for key in self._keys:
-            left, right = right, left ^ (mix(right + key) & self._mask)
-        return (left << self._half) | right
-
-
-def permutation(size: int, name: str) -> Permutation:
-    """The permutation of 0..size-1 that `name` stands for: always the same one."""
-    return Permutation(size, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+    values = places.astype(np.uint64)
+    outside = np.arange(len(values))
+    while len(outside):
+        left, right = values[outside] >> bits, values[outside] & mask
+        for one in keys:
+            left, right = right, left ^ (mix(right + one) & mask)
+        values[outside] = (left << bits) | right
+        outside = outside[values[outside] >= np.uint64(size)]
+    return values.astype(np.int64)
 
 
 class BatchSampler:
@@ -124,14 +103,11 @@ class BatchSampler:
         group_by_length: bool = False,
         max_tokens: int | None = None,
     ) -> None:
+        _check_counts(batch_size=batch_size, max_tokens=max_tokens)
         if size < 1:
             raise ArgumentError(f"size={size}: a sampler needs at least one row")
         if batch_size is None and max_tokens is None:
             raise ArgumentError("batch_size=None needs max_tokens=: say how many rows or how many tokens a batch has")
-        if batch_size is not None and batch_size < 1:
-            raise ArgumentError(f"batch_size={batch_size} must be 1 or more")
-        if max_tokens is not None and max_tokens < 1:
-            raise ArgumentError(f"max_tokens={max_tokens} must be 1 or more")
         if max_tokens is not None and drop_last:
             raise ArgumentError("drop_last=True has no meaning with max_tokens=: no batch is too short; leave it out")
         if drop_last and batch_size is not None and size < batch_size:
@@ -144,133 +120,97 @@ class BatchSampler:
             raise ArgumentError(f"lengths has {len(lengths)} entries for {size} rows: give one per row")
         self.size, self.batch_size, self.max_tokens = size, batch_size, max_tokens
         self.seed, self.fingerprint, self.shuffle = seed, fingerprint, shuffle
-        self.drop_last, self.group_by_length = drop_last, group_by_length
-        self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
-        self._falling: np.ndarray | None = None
-        self._order: tuple[int, Permutation] | None = None
-        self._block: tuple[int, np.ndarray] = (0, np.empty(0, np.int64))
-        self._mega: tuple[tuple[int, int], list[np.ndarray]] | None = None
-        self._plan: tuple[int, list[np.ndarray]] | None = None
+        self.group_by_length = group_by_length
+        self.lengths = np.zeros(0, np.int64) if lengths is None else np.asarray(lengths, dtype=np.int64)
+        self._by_count = 0 if batch_size is None else size // batch_size if drop_last else -(-size // batch_size)
+        self._falling = np.argsort(-self.lengths, kind="stable") if group_by_length and not shuffle else None
+        self._block = (-1, 0, np.empty(0, np.int64))  # epoch, place of the first row, rows
+        self._kept: tuple[tuple[int, int], list[np.ndarray]] = ((-1, -1), [])
         self._counts: dict[int, int] = {}
 
     def batches(self, epoch: int = 0) -> int:
         """Number of batches in an epoch."""
-        if self.max_tokens is not None:
-            epoch = epoch if self.shuffle else 0
-            if epoch not in self._counts:
-                self._counts[epoch] = len(self._token_plan(epoch))
-            return self._counts[epoch]
-        assert self.batch_size is not None
-        return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
+        if self.max_tokens is None:
+            return self._by_count
+        epoch = epoch if self.shuffle else 0
+        if epoch not in self._counts:
+            self._counts[epoch] = len(self._plan(epoch))
+        return self._counts[epoch]
 
     def batch(self, epoch: int, k: int) -> np.ndarray:
         """[rows] int64: the rows of batch k of an epoch. Raises IndexError when the epoch has no batch k."""
         if not 0 <= k < self.batches(epoch):
             raise IndexError(f"epoch {epoch} has batches 0..{self.batches(epoch) - 1}, not {k}")
         if self.max_tokens is not None:
-            return self._token_plan(epoch)[k]
-        if not self.group_by_length:
-            return self._rows(epoch, *self._bounds(epoch, k, k + 1))
-        if not self.shuffle:
-            first, last = self._bounds(epoch, k, k + 1)
-            return self._by_falling_length()[first:last]
-        mega, place = divmod(k, self._mega_batches(self.batches(epoch)))
-        return self._mega_plan(epoch, mega)[place]
+            return self._plan(epoch if self.shuffle else 0)[k]
+        if not (self.group_by_length and self.shuffle):
+            return self._rows(epoch, k, k + 1)
+        mega, place = divmod(k, _mega_batches(self._by_count))
+        return self._plan(epoch, mega)[place]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
         """The batches of an epoch in order, from batch `start` on."""
         for k in range(start, self.batches(epoch)):
             yield self.batch(epoch, k)
 
-    def position(self, global_step: int) -> tuple[int, int]:
-        """(epoch, k) of the batch that stands at place `global_step` when epochs follow one another from epoch 0.
-
-        O(1) by count; by tokens each epoch before it is planned once.
-        """
-        if global_step < 0:
-            raise ArgumentError(f"global_step={global_step} must be 0 or more")
-        if self.max_tokens is None or not self.shuffle:
-            return divmod(global_step, self.batches(0))
-        epoch = 0
-        while global_step >= self.batches(epoch):
-            global_step -= self.batches(epoch)
-            epoch += 1
-        return epoch, global_step
-
-    def _permutation(self, size: int, epoch: int, purpose: str) -> Permutation:
-        return permutation(size, f"{self.seed}|{self.fingerprint}|{epoch}|{purpose}")
+    def _shuffled(self, places: np.ndarray, size: int, epoch: int, purpose: str) -> np.ndarray:
+        return permute(places, size, key_of(f"{self.seed}|{self.fingerprint}|{epoch}|{purpose}"))
 
     def _rows(self, epoch: int, first: int, last: int) -> np.ndarray:
-        """The rows at places first..last-1 of the epoch's order."""
+        """The rows of batches first..last-1 in the epoch's order; `drop_last` cuts that order, not the shortest rows."""
+        assert self.batch_size is not None
+        first, last = first * self.batch_size, min(min(last, self._by_count) * self.batch_size, self.size)
         if not self.shuffle:
-            return np.arange(first, last, dtype=np.int64)
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, self._permutation(self.size, epoch, "rows"))
-            self._block = (0, np.empty(0, np.int64))
-        if last - first > BLOCK:
-            return self._order[1][np.arange(first, last, dtype=np.int64)]
-        start, block = self._block
-        if not start <= first <= last <= start + len(block):
-            start, end = first, min(first + BLOCK, self.size)
-            block = self._order[1][np.arange(start, end, dtype=np.int64)]
-            self._block = (start, block)
+            return np.arange(first, last) if self._falling is None else self._falling[first:last]
+        done, start, block = self._block
+        if epoch != done or not start <= first <= last <= start + len(block):
+            places = np.arange(first, max(last, min(first + BLOCK, self.size)))
+            start, block = first, self._shuffled(places, self.size, epoch, "rows")
+            self._block = (epoch, start, block)
         return block[first - start : last - start]
 
-    def _bounds(self, epoch: int, first: int, last: int) -> tuple[int, int]:
-        """Places of the rows of batches first..last-1; `drop_last` cuts the places, not the shortest rows."""
-        assert self.batch_size is not None
-        end = self.batches(epoch) * self.batch_size if self.drop_last else self.size
-        return first * self.batch_size, min(last * self.batch_size, end)
-
-    def _by_falling_length(self) -> np.ndarray:
-        if self._falling is None:
-            assert self.lengths is not None
-            self._falling = np.argsort(-self.lengths, kind="stable")
-        return self._falling
-
-    @staticmethod
-    def _mega_batches(batches: int) -> int:
-        """Batches in a mega-batch."""
-        return min(MEGA, max(2, batches // LEAST_MEGAS))
-
-    def _mega_plan(self, epoch: int, mega: int) -> list[np.ndarray]:
-        """The batches of one mega-batch in the order in which they are used; the last one asked for is kept."""
-        if self._mega is None or self._mega[0] != (epoch, mega):
-            assert self.lengths is not None and self.batch_size is not None
-            span = self._mega_batches(self.batches(epoch))
-            rows = self._rows(epoch, *self._bounds(epoch, mega * span, (mega + 1) * span))
-            rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
-            cut = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            places = self._permutation(len(cut), epoch, f"mega {mega}")[np.arange(len(cut))]
-            self._mega = ((epoch, mega), [cut[i] for i in places])
-        return self._mega[1]
+    def _plan(self, epoch: int, mega: int = 0) -> list[np.ndarray]:
+        """All batches of an epoch by token budget, or those of one mega-batch, in their order; the last ones asked for are kept."""
+        if self._kept[0] != (epoch, mega):
+            if self.max_tokens is None:
+                span = _mega_batches(self._by_count)
+                plan = self._similar(self._rows(epoch, mega * span, (mega + 1) * span))
+                purpose = f"mega {mega}"
+            else:
+                plan = self._token_plan(epoch)
+                purpose = "token batches"
+            if self.shuffle:
+                plan = [plan[i] for i in self._shuffled(np.arange(len(plan)), len(plan), epoch, purpose)]
+            self._kept = ((epoch, mega), plan)
+        return self._kept[1]
 
     def _token_plan(self, epoch: int) -> list[np.ndarray]:
-        """All batches of an epoch by token budget; the last epoch asked for is kept."""
-        assert self.lengths is not None and self.max_tokens is not None
+        assert self.max_tokens is not None
+        rows = np.arange(self.size)
         if not self.shuffle:
-            epoch = 0
-        if self._plan is None or self._plan[0] != epoch:
-            if not self.shuffle:
-                plan = token_budget_batches(self.lengths, self.max_tokens, self.batch_size)
-            else:
-                rows = self._rows(epoch, 0, self.size)
-                # About as many rows as MEGA batches take, so that each mega-batch ends in one part-filled batch of many.
-                batches = max(1, int(self.lengths.sum()) // self.max_tokens)
-                if self.batch_size is not None:
-                    batches = max(batches, self.size // self.batch_size)
-                span = max(1, -(-self.size * self._mega_batches(batches) // batches))
-                cut = []
-                for first in range(0, self.size, span):
-                    some = rows[first : first + span]
-                    cut += [
-                        some[part]
-                        for part in token_budget_batches(self.lengths[some], self.max_tokens, self.batch_size)
-                    ]
-                places = self._permutation(len(cut), epoch, "token batches")[np.arange(len(cut))]
-                plan = [cut[i] for i in places]
-            self._plan = (epoch, plan)
-        return self._plan[1]
+            return self._similar(rows)
+        rows = self._shuffled(rows, self.size, epoch, "rows")
+        # About as many rows as MEGA batches take, so that each mega-batch ends in one part-filled batch of many.
+        batches = max(1, int(self.lengths.sum()) // self.max_tokens, self.size // (self.batch_size or self.size))
+        span = max(1, -(-self.size * _mega_batches(batches) // batches))
+        return [batch for first in range(0, self.size, span) for batch in self._similar(rows[first : first + span])]
+
+    def _similar(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Some rows cut into batches of similar lengths."""
+        lengths = self.lengths[rows]
+        budget = self.max_tokens or max(1, int(lengths.sum()))
+        return [rows[part] for part in token_budget_batches(lengths, budget, self.batch_size)]
+
+
+def _mega_batches(batches: int) -> int:
+    """Batches in a mega-batch."""
+    return min(MEGA, max(2, batches // LEAST_MEGAS))
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ArgumentError(f"{name}={count} must be 1 or more")
 
 
 def token_budget_batches(
@@ -282,18 +222,14 @@ def token_budget_batches(
     every row is in exactly one. A row longer than the budget is a batch of its own. Sorting is O(N log N), the cuts
     O(batches log N).
     """
-    if max_tokens < 1:
-        raise ArgumentError(f"max_tokens={max_tokens} must be 1 or more")
-    if max_rows is not None and max_rows < 1:
-        raise ArgumentError(f"max_rows={max_rows} must be 1 or more")
+    _check_counts(max_tokens=max_tokens, max_rows=max_rows)
     tokens = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-tokens, kind="stable")
     ends = np.cumsum(tokens[order])
     out, first, used = [], 0, 0
     while first < len(order):
         last = max(first + 1, int(np.searchsorted(ends, used + max_tokens, side="right")))
-        if max_rows is not None:
-            last = min(last, first + max_rows)
+        last = min(last, first + (max_rows or last))
         out.append(order[first:last])
         first, used = last, int(ends[last - 1])
     return out

@@ -22,7 +22,7 @@ import numpy as np
 from unpad.batch import PackedBatch, pack
 from unpad.data._find import ending, missing
 from unpad.data.chunks import BLOCK, LEAST_CHUNK, check_size, cut_documents
-from unpad.data.sampler import permutation
+from unpad.data.sampler import key_of, permute
 from unpad.errors import ArgumentError, CheckpointError, DataError, listing, nearest
 from unpad.notices import say
 
@@ -47,22 +47,19 @@ class TokenStream:
     ) -> None:  # fmt: skip
         known = [name for name in inspect.signature(TokenStream).parameters if name != "unknown"]
         for name in unknown:
-            raise ArgumentError(
-                f"TokenStream has no argument {name!r}{nearest(name, known)}; it takes {listing(known)}"
-            )
+            like = nearest(name, known)
+            raise ArgumentError(f"TokenStream has no argument {name!r}{like}; it takes {listing(known)}")
         if not callable(tokenizer):
-            raise ArgumentError(
-                f"tokenizer is a {type(tokenizer).__name__}; give one from AutoTokenizer.from_pretrained"
-            )
+            kind = type(tokenizer).__name__
+            raise ArgumentError(f"tokenizer is a {kind}; give one from AutoTokenizer.from_pretrained")
         if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 1:
             raise ArgumentError(f"buffer={buffer!r} must be a number of documents, 1 (the source's order) or more")
         check_size(block_size)
         self._files = _files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else None
         once = isinstance(source, (set, frozenset)) or not hasattr(source, "__iter__") or iter(source) is source
         if self._files is None and once:
-            raise DataError(
-                f"the source of a stream is a {type(source).__name__}, which cannot be read again; give a list, a data set or a folder"
-            )
+            found = f"the source of a stream is a {type(source).__name__}"
+            raise DataError(f"{found}, which cannot be read again; give a list, a data set or a folder")
         self._source, self._tokenizer, self._text = source, tokenizer, text
         self._settings: dict[str, Any] = {"seed": seed, "buffer": buffer, "block_size": block_size, "across": across}
         self._place = (0, 0, 0)  # epoch, document in its order, tokens of that which are used
@@ -101,19 +98,18 @@ class TokenStream:
         """Go on at a place that `state_dict` gave. Raises CheckpointError where the settings are others."""
         for name, value in self._settings.items():
             if state[name] != value:
-                raise CheckpointError(
-                    f"the stream was saved with {name}={state[name]!r}, this one has {value!r}; make it as it was"
-                )
+                saved = f"the stream was saved with {name}={state[name]!r}"
+                raise CheckpointError(f"{saved}, this one has {value!r}; make it as it was")
         self._place = (state["epoch"], state["document"], state["offset"])
 
     def _rows(self) -> Iterator[tuple[np.ndarray, int, tuple[int, int, int]]]:
         """Each row to the end of the epoch, with the number of the document that it ends in and the place behind it."""
         epoch, document, used = self._place
         lost, rows, end = [0], 0, self._tokenizer.eos_token_id
-        documents, size, across = (
-            self._documents(epoch, document),
+        size, across, documents = (
             self._settings["block_size"],
             self._settings["across"],
+            self._documents(epoch, document),
         )
         for row, number, after in cut_documents(documents, size, end, across, LEAST_CHUNK, lost, used=used):
             rows += 1
@@ -135,38 +131,34 @@ class TokenStream:
 
     def _blocks(self, epoch: int, document: int) -> Iterator[tuple[int, list[list[int]]]]:
         """(Number of the first document, ids of each) of some documents at a time, in the order of the epoch."""
-        shuffled = self._settings["buffer"] > 1
-        size = self._settings["buffer"] if shuffled else BLOCK
+        size = self._settings["buffer"] if self._settings["buffer"] > 1 else BLOCK
         window, place = divmod(document, size)
         texts = self._texts(epoch, window * size)
-        while some := list(islice(texts, size)):
-            if shuffled:
-                some = self._shuffled(some, f"{epoch}|{window}")
+        while some := self._shuffled(list(islice(texts, size)), f"{epoch}|{window}"):
             for first in range(place, len(some), BLOCK):
                 found = self._tokenizer(some[first : first + BLOCK], truncation=False, max_length=BLOCK)
                 yield window * size + first, found["input_ids"]
             window, place = window + 1, 0
 
     def _shuffled(self, items: list[str], name: str) -> list[str]:
-        return [
-            items[i] for i in permutation(len(items), f"{self._settings['seed']}|{name}|stream")[np.arange(len(items))]
-        ]
+        if not items or self._settings["buffer"] == 1:
+            return items
+        key = key_of(f"{self._settings['seed']}|{name}|stream")
+        return [items[i] for i in permute(np.arange(len(items)), len(items), key)]
 
     def _texts(self, epoch: int, first: int) -> Iterator[str]:
         """The texts of the source from number `first` on, its files in the order of the epoch."""
         source = self._source
         if self._files is not None:
-            shuffled = self._settings["buffer"] > 1
-            source = _lines(self._shuffled(self._files, f"{epoch}|files") if shuffled else self._files)
+            source = _lines(self._shuffled(self._files, f"{epoch}|files"))
         elif hasattr(source, "set_epoch"):
             source.set_epoch(epoch)  # a skip() of its own would change the order of its shards
         for number, item in enumerate(islice(source, first, None), start=first):
             where, item = item if self._files is not None else (f"document {number} of the stream", item)
             text = item.get(self._text) if isinstance(item, Mapping) else item
             if not isinstance(text, str):
-                raise DataError(
-                    f"{where} is {item!r:.60}, without a text in {self._text!r}; name the column of texts with text="
-                )
+                how = "name the column of texts with text="
+                raise DataError(f"{where} is {item!r:.60}, without a text in {self._text!r}; {how}")
             yield text
 
 
@@ -183,9 +175,8 @@ def _files(source: str) -> list[str]:
     found = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.is_file())
     files = [str(f) for f in found if ending(f.name) in ENDINGS]
     if not files:
-        raise DataError(
-            f"{root.absolute()} holds nothing to stream; it needs files ending in {listing(ENDINGS)}, or with .gz"
-        )
+        needed = f"it needs files ending in {listing(ENDINGS)}, or with .gz"
+        raise DataError(f"{root.absolute()} holds nothing to stream; {needed}")
     return files
 
 
@@ -203,6 +194,5 @@ def _lines(files: list[str]) -> Iterator[tuple[str, Any]]:
             except UnicodeDecodeError:
                 raise DataError(f"{file} is not UTF-8 text; save it as UTF-8") from None
             except json.JSONDecodeError as error:
-                raise DataError(
-                    f"line {number} of {file} is not valid JSON ({error.msg}): {line!r:.60}; mend it"
-                ) from None
+                wrong = f"not valid JSON ({error.msg}): {line!r:.60}"
+                raise DataError(f"line {number} of {file} is {wrong}; mend it") from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unpad.batch import IGNORED_LABEL, PackedBatch, pack
-from unpad.data.columns import Column, any_value, column_of, nested
+from unpad.data.columns import Column, any_value, column_of, first, is_list, nested
 from unpad.errors import DataError, listing
 from unpad.notices import say_once
 
@@ -89,53 +89,44 @@ class TokenStore:
         choices = 1
         if labels_of == "choice":
             columns, mapping, choices = _one_sequence_per_row(columns, mapping, of)
-        ids = column_of(columns["input_ids"], "input_ids", mapping, of)
-        tokens = {"input_ids": ids}
-        for name in ("attention_mask", "token_type_ids", "word_ids"):
+        fields = (*TOKEN_FIELDS, "word_ids", *((WEIGHTS,) if labels_of == "token" else ()))
+        tokens: dict[str, Column] = {}
+        for name in fields:
             if name in columns:
                 null = -1 if name == "word_ids" else None  # special tokens are of no word
-                tokens[name] = column_of(columns[name], name, mapping, of, null=null)
-        weighted = labels_of == "token" and WEIGHTS in columns
-        if weighted:
-            tokens[WEIGHTS] = column_of(columns[WEIGHTS], WEIGHTS, mapping, of, decimals=True)
-        label_name = next((n for n in LABEL_FIELDS if n in columns), None)
+                tokens[name] = column_of(columns[name], name, mapping, of, decimals=name == WEIGHTS, null=null)
+        counts = tokens["input_ids"].length
+        label = None if labels_of == "span" else next((n for n in LABEL_FIELDS if n in columns), None)
         labels = names = target = None
-        if label_name is not None:
-            names = list(label_names) if label_names is not None else classes.get(label_name)
-            if labels_of == "token":
-                tokens["labels"] = column_of(columns[label_name], label_name, mapping, of)
-            elif labels_of == "target":
-                target = _targets(columns[label_name], label_name, mapping, of)
-            elif labels_of in ("row", "choice"):
-                labels, names = _labels(columns[label_name], label_name, mapping, ids.length, names, of)
         if labels_of == "span" and all(name in columns for name in SPAN_FIELDS):
-            ends = [_labels(columns[n], n, mapping, ids.length, None, of)[0] for n in SPAN_FIELDS]
-            labels = None if any(e is None for e in ends) else np.stack(ends, axis=1)  # type: ignore[arg-type]
+            labels = _spans(columns, mapping, counts, of)
+        elif label is not None:
+            names = list(label_names) if label_names is not None else classes.get(label)
+            if labels_of == "token":
+                tokens["labels"] = column_of(columns[label], label, mapping, of)
+            elif labels_of == "target":
+                target = _targets(columns[label], label, mapping, of)
+            elif labels_of is not None:
+                labels, names = _labels(columns[label], label, mapping, counts, names, of)
         for name, column in tokens.items():
-            unequal = column.length != ids.length
-            if unequal.any():
-                row = int(unequal.argmax())
-                counts = f"{ids.length[row]} input_ids but {column.length[row]} {name}"
-                raise DataError(f"row {row}{of} has {counts}: each token needs exactly one; tokenize the text again")
+            if (row := first(column.length != counts)) is not None:
+                found = f"{counts[row]} input_ids but {column.length[row]} {name}"
+                raise DataError(f"row {row}{of} has {found}: each token needs exactly one; tokenize the text again")
 
-        before = int(ids.length.sum())
+        before = int(counts.sum())
         tokens = without_padding(tokens)
-        ids = tokens["input_ids"]
-        if padding := before - int(ids.length.sum()):
+        counts = tokens["input_ids"].length
+        if padding := before - int(counts.sum()):
             share = f"{padding:,} of {before:,} tokens{of} are padding ({100 * padding / before:.0f}%)"
             say_once(f"{share} and are left out: nothing is computed on them")
-        empty = ids.length == 0
-        if empty.any():
-            raise DataError(
-                f"row {int(empty.argmax())}{of} has no tokens ({int(empty.sum())} such row(s)): tokenize with special tokens, "
-                "or remove it, dataset.filter(lambda row: len(row['input_ids']) > 0)"
-            )
+        if (row := first(counts == 0)) is not None:
+            how = "tokenize with special tokens, or remove it, dataset.filter(lambda row: len(row['input_ids']) > 0)"
+            raise DataError(f"row {row}{of} has no tokens ({int((counts == 0).sum())} such row(s)): {how}")
         if "token_type_ids" in tokens and not any_value(tokens["token_type_ids"]):
             del tokens["token_type_ids"]
         if labels_of == "span" and labels is not None:  # no loss counts what lies outside of its row
-            labels = np.where((labels >= 0) & (labels < ids.length[:, None]), labels, IGNORED_LABEL)
-        more = SPAN_FIELDS if labels_of == "span" else (label_name, WEIGHTS if weighted else None)
-        used = [n for n in columns if n in (*TOKEN_FIELDS, "word_ids", *more)]
+            labels = np.where((labels >= 0) & (labels < counts[:, None]), labels, IGNORED_LABEL)
+        used = [n for n in columns if n in (*fields, *(SPAN_FIELDS if labels_of == "span" else (label,)))]
         left = [n for n in columns if n not in used]
         if target is not None:
             tokens["target"] = target
@@ -243,8 +234,7 @@ class TokenStore:
             if (column := self._tokens.get(key)) is None:
                 continue
             long = column.length > max_positions
-            if long.any():
-                at = int(long.argmax())
+            if (at := first(long)) is not None:
                 found = f"{what}row {at // self.choices}{of} has {column.length[at]} tokens, the model takes {max_positions}"
                 how = f"tokenize with truncation=True, max_length={max_positions} ({int(long.sum())} such row(s))"
                 raise DataError(f"{found}: {how}")
@@ -265,9 +255,8 @@ class TokenStore:
         advice = "pass num_labels= to from_pretrained, or mend the row"
         tags, labels = self._tokens.get("labels"), self.labels
         if tags is not None and (odd := tags.first_outside(0, num_labels, ignored=IGNORED_LABEL)):
-            raise DataError(
-                f"label {odd[1]} in row {odd[0]}{of} is {allowed} (and not {IGNORED_LABEL}, ignored): {advice}"
-            )
+            found = f"label {odd[1]} in row {odd[0]}{of} is {allowed}"
+            raise DataError(f"{found} (and not {IGNORED_LABEL}, ignored): {advice}")
         if labels is None:
             return
         if labels.ndim == 2:
@@ -278,8 +267,7 @@ class TokenStore:
             found = f"label {labels[0]:g} in row 0{of} is a decimal number, but the model has {num_labels} labels"
             how = "pass num_labels=1 for regression, or make them classes, dataset.cast_column(name, datasets.Value('int64'))"
             raise DataError(f"{found}: {how}")
-        elif num_labels > 1 and (wrong := (labels < 0) | (labels >= num_labels)).any():
-            row = int(wrong.argmax())
+        elif num_labels > 1 and (row := first((labels < 0) | (labels >= num_labels))) is not None:
             named = f" ({num_labels} labels: {listing(self.label_names)})" if self.label_names else ""
             raise DataError(f"label {labels[row]} in row {row}{of} is {allowed}{named}: {advice}")
 
@@ -422,8 +410,8 @@ def _targets(array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: 
                 last = np.searchsorted(on, column.start[rows] + column.length[rows]) - 1
                 length[rows] = np.maximum(np.where(last < 0, 0, on[last] + 1) - column.start[rows], 0)
         empty = length == 0
-    if empty.any():
-        found = f"row {int(empty.argmax())}{of} has a target without text (nothing in {name!r}, {int(empty.sum())} such row(s))"
+    if (row := first(empty)) is not None:
+        found = f"row {row}{of} has a target without text (nothing in {name!r}, {int(empty.sum())} such row(s))"
         raise DataError(f"{found}: give it one, or remove it, dataset.filter(lambda row: row[{name!r}])")
     return column.narrow(np.zeros_like(length), length)
 
@@ -437,13 +425,21 @@ def _one_sequence_per_row(
 
     columns = {n: c if mapping is None else c.take(pa.array(mapping)) for n, c in columns.items()}
     counts = pc.list_value_length(columns["input_ids"]).to_numpy() if nested(columns["input_ids"].type) else np.zeros(1)
-    odd = np.flatnonzero(counts != counts[0])
-    if counts[0] < 1 or len(odd):
-        row = int(odd[0]) if len(odd) else 0
+    row = first(counts != counts[0])
+    if row is not None or counts[0] < 1:
+        row = row or 0
         needed = "multiple choice needs 'input_ids' with a list of token lists per row, as many in each"
         raise DataError(f"row {row}{of} has {int(counts[row])} choices, row 0 has {int(counts[0])}: {needed}")
     lists = {n for n in columns if n in TOKEN_FIELDS and nested(columns[n].type)}
     return {n: pc.list_flatten(c) if n in lists else c for n, c in columns.items()}, None, int(counts[0])
+
+
+def _spans(
+    columns: dict[str, pa.ChunkedArray], mapping: np.ndarray | None, counts: np.ndarray, of: str
+) -> np.ndarray | None:
+    """[N, 2] starts and ends, None where a column of them is empty."""
+    starts, ends = (_labels(columns[n], n, mapping, counts, None, of)[0] for n in SPAN_FIELDS)
+    return None if starts is None or ends is None else np.stack([starts, ends], axis=1)
 
 
 def _labels(
@@ -458,38 +454,14 @@ def _labels(
     if array.null_count == len(array):
         say_once(f"column {name!r}{of} is empty in every row: the data set counts as unlabelled")
         return None, names
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        column = column_of(array, name, mapping, of, decimals=True)
-        width = int(column.length[0])
-        unequal = np.flatnonzero(column.length != width)
-        if len(unequal):
-            row = int(unequal[0])
-            if np.array_equal(column.length, token_counts):
-                how = "this is token classification, use a model for that, AutoModelForTokenClassification"
-                raise DataError(f"column {name!r}{of} has one label per token, one per row is needed: {how}")
-            how = "give every row as many (0 or 1 for each label)"
-            raise DataError(f"row {row}{of} has {column.length[row]} labels, row 0 has {width}: {how}")
-        if width == 0:
-            raise DataError(f"row 0{of} has an empty list of labels in {name!r}: give 0 or 1 for each label")
-        values = np.concatenate([v for _, v in column.blocks()]).astype(np.float32).reshape(-1, width)
-        _refuse_nan(values, name, of)
-        return values, names
+    if is_list(kind):
+        return _several_labels(column_of(array, name, mapping, of, decimals=True), name, token_counts, of), names
     if array.null_count:
-        row = int(np.argmax(array.is_null().to_numpy()))
+        row = first(array.is_null().to_numpy())
         how = f"give it one, or remove it, dataset.filter(lambda row: row[{name!r}] is not None)"
         raise DataError(f"row {row}{of} has no label (null in {name!r}, {array.null_count} such row(s)): {how}")
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        texts = array.to_pylist()
-        if names is None:
-            names = sorted(set(texts))
-            numbered = listing(f"{i} = {n}" for i, n in enumerate(names))
-            say_once(f"labels{of} are strings and become numbers in sorted order: {numbered}")
-        places = {n: i for i, n in enumerate(names)}
-        unknown = next((i for i, text in enumerate(texts) if text not in places), None)
-        if unknown is not None:
-            wrong = f"label {texts[unknown]!r} in row {unknown}{of} is none of: {listing(names)}"
-            raise DataError(f"{wrong}; mend the row or pass all label names")
-        return np.array([places[text] for text in texts], dtype=np.int64), names
+        return _numbered(array.to_pylist(), names, of)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         whole = array.to_numpy().astype(np.int64)
         if (whole == -1).all():
@@ -497,16 +469,43 @@ def _labels(
             return None, names
         return whole, names
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = array.to_numpy().astype(np.float32)
-        _refuse_nan(numbers, name, of)
-        return numbers, names
+        return _finite(array.to_numpy(), name, of), names
     allowed = "whole numbers, decimal numbers, strings or lists of numbers"
     raise DataError(f"column {name!r}{of} holds {kind}, labels are {allowed}")
 
 
-def _refuse_nan(values: np.ndarray, name: str, of: str) -> None:
-    wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if wrong.any():
-        row = int(wrong.argmax())
+def _several_labels(column: Column, name: str, token_counts: np.ndarray, of: str) -> np.ndarray:
+    """[N, C] float32 of rows that are lists of numbers."""
+    width = int(column.length[0])
+    if (row := first(column.length != width)) is not None:
+        if np.array_equal(column.length, token_counts):
+            how = "this is token classification, use a model for that, AutoModelForTokenClassification"
+            raise DataError(f"column {name!r}{of} has one label per token, one per row is needed: {how}")
+        how = "give every row as many (0 or 1 for each label)"
+        raise DataError(f"row {row}{of} has {column.length[row]} labels, row 0 has {width}: {how}")
+    if width == 0:
+        raise DataError(f"row 0{of} has an empty list of labels in {name!r}: give 0 or 1 for each label")
+    return _finite(np.concatenate([v for _, v in column.blocks()]).reshape(-1, width), name, of)
+
+
+def _numbered(texts: list[str], names: list[str] | None, of: str) -> tuple[np.ndarray, list[str]]:
+    """([N] int64, names) of labels that are strings: their places in `names`, or in sorted order."""
+    if names is None:
+        names = sorted(set(texts))
+        numbered = listing(f"{i} = {n}" for i, n in enumerate(names))
+        say_once(f"labels{of} are strings and become numbers in sorted order: {numbered}")
+    places = {n: i for i, n in enumerate(names)}
+    for row, text in enumerate(texts):
+        if text not in places:
+            wrong = f"label {text!r} in row {row}{of} is none of: {listing(names)}"
+            raise DataError(f"{wrong}; mend the row or pass all label names")
+    return np.array([places[text] for text in texts], dtype=np.int64), names
+
+
+def _finite(values: np.ndarray, name: str, of: str) -> np.ndarray:
+    """The same as float32."""
+    values = values.astype(np.float32)
+    if (row := first(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))) is not None:
         wrong = f"the label in row {row}{of} is not a finite number ({name!r}: {values[row]})"
         raise DataError(f"{wrong}: mend or remove the row")
+    return values

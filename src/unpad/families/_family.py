@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unpad.config import ModelConfig, label_changes, layer_changes, nested
+from unpad.config import FIELDS, ModelConfig, label_changes, layer_changes, nested
 from unpad.core.heads import HEADS, HeadSpec
 from unpad.core.layers import activation
 from unpad.errors import ArgumentError, CheckpointError, nearest
@@ -87,20 +87,32 @@ class FamilyHead:
     """What stands before base weights where it is not the family's `base_prefix`."""
 
 
+def same(*names: str) -> dict[str, str]:
+    """Keys of config.json under the names that fields of ModelConfig have."""
+    return {name: name for name in names}
+
+
 def head(keys: Sequence[Rule], base_prefix: str | None = None, **spec: Any) -> FamilyHead:
     """A family's head from its weight rules and the facts of its `HeadSpec`."""
     return FamilyHead(HeadSpec(**spec), keys, base_prefix)
 
 
+def vocabulary(*keys: Rule, **spec: Any) -> FamilyHead:
+    """A head that reads the vocabulary out at each token."""
+    return head(keys, reads="each", drop=None, output="vocabulary", **spec)
+
+
 def words(dense: str, norm: str, bias: str, activation: str | None = None) -> FamilyHead:
     """A masked LM head: a dense layer, its activation (None: that of the blocks) and norm, then the vocabulary."""
-    keys = [rename(dense, "head.dense"), rename(norm, "head.norm"), rename(bias, "head.bias")]
-    return head(keys, reads="each", dense=True, activation=activation, norm=True, drop=None, output="vocabulary")
+    keys = rename(dense, "head.dense"), rename(norm, "head.norm"), rename(bias, "head.bias")
+    return vocabulary(*keys, dense=True, activation=activation, norm=True)
 
 
+# What most families have.
 CLASSIFIER = rename("classifier", "head.classifier")
+BASE = head([], drop=None, output=None)
+TOKENS = head([CLASSIFIER], reads="each")
 SPANS = head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2)
-"""Question answering as most families have it: one layer on every token."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,7 @@ class Family:
     """Key of config.json -> field of ModelConfig. "a.b" is a key inside an object; a field with an older and a newer key is
     read from the last that is there and written under each."""
     defaults: Mapping[str, Any]
-    """Field of ModelConfig -> value when config.json does not name it (the family's published base model)."""
+    """Field of ModelConfig -> value when config.json does not name it (the family's published base model), where it is not the field's own."""
     keys: Sequence[Rule]
     """Weights of the base model, without the base prefix."""
     base_prefix: str
@@ -135,7 +147,7 @@ class Family:
     def config(self, **values: Any) -> ModelConfig:
         """A configuration from the family's key names (or our field names), with its defaults for the rest."""
         values = label_changes(values)
-        fields = {name: values.pop(name) for name in list(values) if name in _FIELDS}
+        fields = {name: values.pop(name) for name in list(values) if name in FIELDS and name != "names"}
         fields.update({self.fields[key]: values.pop(key) for key in list(values) if key in self.fields})
         if values:
             key = next(iter(values))
@@ -144,8 +156,9 @@ class Family:
         fields = layer_changes(fields)
         if fields.get("decoder_layers", 0) is None:
             del fields["decoder_layers"]  # null stands for the default (T5)
-        activation(fields.get("activation", self.defaults["activation"]))  # refuses an unknown one
-        return ModelConfig(**{**self.defaults, **fields, "model_type": self.model_type, "names": self.fields})
+        config = ModelConfig(**{**self.defaults, **fields, "model_type": self.model_type, "names": self.fields})
+        activation(config.activation)  # refuses an unknown one
+        return config
 
     def read_config(self, raw: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
         """The configuration in a parsed `config.json`; a key that we cannot honour is refused by name."""
@@ -161,11 +174,9 @@ class Family:
             labels = {"id2label": labels["id2label"]}
         found = {key: nested(raw, key) for key in self.fields}
         values = {key: value for key, (given, value) in found.items() if given}
-        extra = {
-            k: v for k, v in raw.items() if k not in self.fields and k not in ("id2label", "label2id", "model_type")
-        }
+        ours = {*self.fields, "num_labels", "id2label", "label2id", "model_type", "architectures", "problem_type"}
         return self.config(**values, **labels).replace(
-            extra={k: v for k, v in extra.items() if k not in ("architectures", "problem_type", "num_labels")},
+            extra={key: value for key, value in raw.items() if key not in ours},
             architectures=tuple(raw.get("architectures") or ()),
             problem_type=raw.get("problem_type"),
         )
@@ -187,13 +198,8 @@ class Family:
 
     def copies_of(self, tied: bool) -> dict[str, str]:
         """`copies` as they are in a model whose vocabulary is or is not read out with the token embedding."""
-        tables = {
-            f"{name}.weight"
-            for h in self.heads.values()
-            for rule in h.keys
-            if rule.ours == "head.table"
-            for name in rule.theirs
-        }
+        rules = [rule for h in self.heads.values() for rule in h.keys if rule.ours == "head.table"]
+        tables = {f"{name}.weight" for rule in rules for name in rule.theirs}
         return {copy: name for copy, name in self.copies.items() if tied or copy not in tables}
 
     def bare(self, name: str) -> str:
@@ -203,14 +209,7 @@ class Family:
 
     def normal_name(self, name: str) -> str:
         """A weight name as found in a file, in today's spelling (checkpoints born in TensorFlow say gamma and beta)."""
-        if name.endswith(".gamma"):
-            return name[: -len("gamma")] + "weight"
-        if name.endswith(".beta"):
-            return name[: -len("beta")] + "bias"
-        return name
+        return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
 
     def is_dropped(self, name: str) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in self.dropped)
-
-
-_FIELDS = set(ModelConfig.__dataclass_fields__) - {"names"}

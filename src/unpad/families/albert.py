@@ -1,9 +1,8 @@
 """ALBERT (Lan et al., 2020, arXiv:1909.11942): layers that share their weights, and narrow embeddings projected to D."""
 
 from unpad.families import bert
-from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename, stack, words
+from unpad.families._family import Family, rename, stack, words
 
-POOLER = rename("albert.pooler", "head.dense")
 THEIRS = "encoder.albert_layer_groups.{i}.albert_layers.{j}."
 OURS = "transformer.blocks.{i}.{j}."
 
@@ -24,16 +23,13 @@ FAMILY = Family(
         "width": 4096,
         "layers": 12,
         "groups": 1,
-        "inner_layers": 1,
         "heads": 64,
         "ffn_width": 16384,
         "activation": "gelu_new",
         "dropout": 0.0,
-        "attention_dropout": 0.0,
         "classifier_dropout": 0.1,
         "max_positions": 512,
         "token_types": 2,
-        "initializer_range": 0.02,
         "norm_eps": 1e-12,
         "pad_token_id": 0,
     },
@@ -49,14 +45,7 @@ FAMILY = Family(
         rename(f"{THEIRS}ffn_output", f"{OURS}down"),
         rename(f"{THEIRS}full_layer_layer_norm", f"{OURS}ffn_norm"),
     ],
-    heads={
-        "base": head([POOLER], dense=True, output=None),
-        "sequence-classification": head([POOLER, CLASSIFIER], dense=True),
-        "token-classification": head([CLASSIFIER], reads="each"),
-        "question-answering": SPANS,
-        "multiple-choice": head([POOLER, CLASSIFIER], dense=True, output=1),
-        "masked-lm": words("predictions.dense", "predictions.LayerNorm", "predictions.bias"),
-    },
+    heads=bert.heads("albert.pooler", words("predictions.dense", "predictions.LayerNorm", "predictions.bias")),
     copies={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from unpad.families._family import SPANS, Family, Rule, head, rename, stack
+from unpad.families._family import BASE, SPANS, Family, Rule, head, rename, same, stack, vocabulary
 
-# Tables that mBART and Marian have in common with it.
+# What Marian, and T5's heads, have in common with it.
 FIELDS = {
-    "vocab_size": "vocab_size",
+    **same("vocab_size", "dropout", "attention_dropout", "pad_token_id", "bos_token_id", "eos_token_id"),
+    **same("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
     "d_model": "width",
     "encoder_layers": "layers",
     "encoder_attention_heads": "heads",
@@ -15,18 +16,10 @@ FIELDS = {
     "decoder_attention_heads": "decoder_heads",
     "decoder_ffn_dim": "decoder_ffn_width",
     "activation_function": "activation",
-    "dropout": "dropout",
-    "attention_dropout": "attention_dropout",
     "activation_dropout": "ffn_dropout",
     "max_position_embeddings": "max_positions",
     "scale_embedding": "embedding_scale",
     "init_std": "initializer_range",
-    "pad_token_id": "pad_token_id",
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
-    "decoder_start_token_id": "decoder_start_token_id",
-    "forced_bos_token_id": "forced_bos_token_id",
-    "forced_eos_token_id": "forced_eos_token_id",
 }
 DEFAULTS = {
     "vocab_size": 50265,
@@ -37,15 +30,10 @@ DEFAULTS = {
     "decoder_layers": 12,
     "decoder_heads": 16,
     "decoder_ffn_width": 4096,
-    "activation": "gelu",
-    "dropout": 0.1,
-    "attention_dropout": 0.0,
     "classifier_dropout": 0.0,
     "max_positions": 1024,
     "position_start": 2,
-    "token_types": 0,
     "norm_eps": 1e-5,
-    "initializer_range": 0.02,
     "pad_token_id": 1,
     "bos_token_id": 0,
     "eos_token_id": 2,
@@ -91,30 +79,26 @@ CLASSIFIER = [
 CLASSES: dict[str, Any] = {"reads": "last", "drop_in": "classifier_dropout", "dense": True}  # the end of the text tells
 POSITIONS = ("embed_positions", "embeddings.positions")
 NORM = ("layernorm_embedding", "embeddings.norm")
-BASE = head([], drop=None, output=None)
-WORDS = head([rename("final_logits_bias", "head.bias", lone_row=True)], reads="each", drop=None, output="vocabulary")
-HEADS = {
-    "base": BASE,
-    "conditional-generation": WORDS,
-    "sequence-classification": head(CLASSIFIER, **CLASSES),
-    "question-answering": SPANS,
-}
-COPIES = {
-    "lm_head.weight": "model.shared.weight",
-    "model.encoder.embed_tokens.weight": "model.shared.weight",
-    "model.decoder.embed_tokens.weight": "model.shared.weight",
-}
-DROPPED = (r"(.+\.)?(encoder|decoder)\.version",)
+WORDS = vocabulary(rename("final_logits_bias", "head.bias", lone_row=True))
 
 FAMILY = Family(
     model_type="bart",
     prefix="Bart",
-    fields={**FIELDS, "classifier_dropout": "classifier_dropout"},
+    fields={**FIELDS, **same("classifier_dropout")},
     defaults={**DEFAULTS, "decoder_start_token_id": 2, "id2label": {i: f"LABEL_{i}" for i in range(3)}},
     only={**ONLY, "normalize_before": (False,)},
     base_prefix="model.",
     keys=stacks(POSITIONS, NORM),
-    heads=HEADS,
-    copies=COPIES,
-    dropped=DROPPED,
+    heads={
+        "base": BASE,
+        "conditional-generation": WORDS,
+        "sequence-classification": head(CLASSIFIER, **CLASSES),
+        "question-answering": SPANS,
+    },
+    copies={
+        "lm_head.weight": "model.shared.weight",
+        "model.encoder.embed_tokens.weight": "model.shared.weight",
+        "model.decoder.embed_tokens.weight": "model.shared.weight",
+    },
+    dropped=(r"(.+\.)?(encoder|decoder)\.version",),
 )

@@ -1,12 +1,10 @@
 """BERT (Devlin et al., 2019, arXiv:1810.04805): post-norm encoder with segment embeddings and a pooler on the first token."""
 
-from unpad.families._family import CLASSIFIER, SPANS, Family, Rule, head, rename, stack, words
-
-POOLER = rename("bert.pooler.dense", "head.dense")
+from unpad.families._family import CLASSIFIER, SPANS, TOKENS, Family, FamilyHead, Rule, head, rename, same, stack, words
 
 # Tables that descendants of BERT have in common.
 FIELDS = {
-    "vocab_size": "vocab_size",
+    **same("vocab_size", "initializer_range", "pad_token_id"),
     "hidden_size": "width",
     "num_hidden_layers": "layers",
     "num_attention_heads": "heads",
@@ -16,9 +14,7 @@ FIELDS = {
     "attention_probs_dropout_prob": "attention_dropout",
     "max_position_embeddings": "max_positions",
     "type_vocab_size": "token_types",
-    "initializer_range": "initializer_range",
     "layer_norm_eps": "norm_eps",
-    "pad_token_id": "pad_token_id",
 }
 EMBEDDINGS = [
     rename("embeddings.word_embeddings", "transformer.embeddings.tokens"),
@@ -40,23 +36,32 @@ def qkv(*parts: str) -> Rule:
     return stack([f"encoder.layer.{{i}}.attention.self.{part}" for part in parts], "transformer.blocks.{i}.qkv")
 
 
+def heads(pooler: str, words: FamilyHead) -> dict[str, FamilyHead]:
+    """The heads of a family whose dense layer on the first token is called `pooler` there."""
+    dense = rename(pooler, "head.dense")
+    return {
+        "base": head([dense], dense=True, output=None),
+        "sequence-classification": head([dense, CLASSIFIER], dense=True),
+        "token-classification": TOKENS,
+        "question-answering": SPANS,
+        "multiple-choice": head([dense, CLASSIFIER], dense=True, output=1),
+        "masked-lm": words,
+    }
+
+
 FAMILY = Family(
     model_type="bert",
     prefix="Bert",
-    fields={**FIELDS, "classifier_dropout": "classifier_dropout"},
+    fields={**FIELDS, **same("classifier_dropout")},
     defaults={
         "vocab_size": 30522,
         "width": 768,
         "layers": 12,
         "heads": 12,
         "ffn_width": 3072,
-        "activation": "gelu",
-        "dropout": 0.1,
         "attention_dropout": 0.1,
-        "classifier_dropout": None,
         "max_positions": 512,
         "token_types": 2,
-        "initializer_range": 0.02,
         "norm_eps": 1e-12,
         "pad_token_id": 0,
     },
@@ -68,16 +73,10 @@ FAMILY = Family(
     },
     base_prefix="bert.",
     keys=[*EMBEDDINGS, qkv("query", "key", "value"), *BLOCK],
-    heads={
-        "base": head([POOLER], dense=True, output=None),
-        "sequence-classification": head([POOLER, CLASSIFIER], dense=True),
-        "token-classification": head([CLASSIFIER], reads="each"),
-        "question-answering": SPANS,
-        "multiple-choice": head([POOLER, CLASSIFIER], dense=True, output=1),
-        "masked-lm": words(
-            "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"
-        ),
-    },
+    heads=heads(
+        "bert.pooler.dense",
+        words("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
+    ),
     copies={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",

@@ -1,7 +1,7 @@
 """CTRL (Keskar et al., 2019, arXiv:1909.05858): pre-norm decoder with fixed sinusoids; its texts begin with a control code."""
 
 from unpad.families import gpt2
-from unpad.families._family import CLASSIFIER, Family, head, rename, stack
+from unpad.families._family import BASE, CLASSIFIER, Family, head, rename, stack, vocabulary
 
 FAMILY = Family(
     model_type="ctrl",
@@ -36,13 +36,8 @@ FAMILY = Family(
         rename("layernorm", "transformer.final_norm"),
     ],
     heads={
-        "base": gpt2.BASE,
-        "causal-lm": head(
-            [rename("lm_head.bias", "head.bias"), rename("lm_head", "head.table")],
-            reads="each",
-            drop=None,
-            output="vocabulary",
-        ),
+        "base": BASE,
+        "causal-lm": vocabulary(rename("lm_head.bias", "head.bias"), rename("lm_head", "head.table")),
         "sequence-classification": head([CLASSIFIER], reads="last", drop=None, output_bias=False),
     },
     copies={"lm_head.weight": "transformer.w.weight"},

@@ -3,7 +3,7 @@
 from typing import Any
 
 from unpad.families import bert
-from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename
+from unpad.families._family import BASE, CLASSIFIER, SPANS, Family, head, rename, same
 
 POOLER = rename("pooler.dense", "head.dense")
 POOLED: dict[str, Any] = {"drop_in": "pooler_dropout", "dense": True, "activation": "gelu"}
@@ -13,10 +13,9 @@ FAMILY = Family(
     prefix="DebertaV2",
     fields={
         **bert.FIELDS,
-        "pooler_dropout": "pooler_dropout",
+        **same("pooler_dropout", "relative_attention"),
         "cls_dropout": "classifier_dropout",
         "position_biased_input": "input_positions",
-        "relative_attention": "relative_attention",
         "pos_att_type": "relative_scores",
         "share_att_key": "relative_shared",
         "max_relative_positions": "relative_reach",
@@ -29,13 +28,8 @@ FAMILY = Family(
         "layers": 24,
         "heads": 24,
         "ffn_width": 6144,
-        "activation": "gelu",
-        "dropout": 0.1,
         "attention_dropout": 0.1,
-        "classifier_dropout": None,
         "max_positions": 512,
-        "token_types": 0,
-        "initializer_range": 0.02,
         "norm_eps": 1e-7,
         "pad_token_id": 0,
         "relative_norm": "none",
@@ -57,15 +51,12 @@ FAMILY = Family(
         *bert.BLOCK,
     ],
     heads={
-        "base": head([], drop=None, output=None),
+        "base": BASE,
         "sequence-classification": head([POOLER, CLASSIFIER], **POOLED),
         "token-classification": head([CLASSIFIER], reads="each", drop="dropout"),
         "question-answering": SPANS,
         "multiple-choice": head([POOLER, CLASSIFIER], **POOLED, output=1),
         "masked-lm": bert.FAMILY.heads["masked-lm"],
     },
-    copies={
-        "cls.predictions.decoder.weight": "deberta.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
+    copies={**bert.FAMILY.copies, "cls.predictions.decoder.weight": "deberta.embeddings.word_embeddings.weight"},
 )

@@ -1,27 +1,22 @@
 """DistilBERT (Sanh et al., 2019, arXiv:1910.01108): BERT's block, half as many, without segment embeddings and pooler."""
 
-from unpad.families._family import Family, head, rename, stack, words
+from unpad.families._family import BASE, CLASSIFIER, Family, head, rename, same, stack, words
 
-CLASSIFIER = [rename("pre_classifier", "head.dense"), rename("classifier", "head.classifier")]
+CLASSIFIERS = [rename("pre_classifier", "head.dense"), CLASSIFIER]
 
 FAMILY = Family(
     model_type="distilbert",
     prefix="DistilBert",
     fields={
-        "vocab_size": "vocab_size",
+        **same("vocab_size", "activation", "dropout", "attention_dropout", "initializer_range", "pad_token_id"),
         "dim": "width",
         "n_layers": "layers",
         "n_heads": "heads",
         "hidden_dim": "ffn_width",
-        "activation": "activation",
-        "dropout": "dropout",
-        "attention_dropout": "attention_dropout",
         "seq_classif_dropout": "classifier_dropout",
         "qa_dropout": "span_dropout",
         "max_position_embeddings": "max_positions",
         "sinusoidal_pos_embds": "sinusoidal",
-        "initializer_range": "initializer_range",
-        "pad_token_id": "pad_token_id",
     },
     defaults={
         "vocab_size": 30522,
@@ -29,15 +24,10 @@ FAMILY = Family(
         "layers": 6,
         "heads": 12,
         "ffn_width": 3072,
-        "activation": "gelu",
-        "dropout": 0.1,
         "attention_dropout": 0.1,
         "classifier_dropout": 0.2,
         "span_dropout": 0.1,
         "max_positions": 512,
-        "token_types": 0,
-        "sinusoidal": False,
-        "initializer_range": 0.02,
         "norm_eps": 1e-12,
         "pad_token_id": 0,
     },
@@ -47,9 +37,7 @@ FAMILY = Family(
         rename("embeddings.word_embeddings", "transformer.embeddings.tokens"),
         rename("embeddings.position_embeddings", "transformer.embeddings.positions"),
         rename("embeddings.LayerNorm", "transformer.embeddings.norm"),
-        stack(
-            [f"transformer.layer.{{i}}.attention.{part}_lin" for part in ("q", "k", "v")], "transformer.blocks.{i}.qkv"
-        ),
+        stack([f"transformer.layer.{{i}}.attention.{part}_lin" for part in "qkv"], "transformer.blocks.{i}.qkv"),
         rename("transformer.layer.{i}.attention.out_lin", "transformer.blocks.{i}.out"),
         rename("transformer.layer.{i}.sa_layer_norm", "transformer.blocks.{i}.attention_norm"),
         rename("transformer.layer.{i}.ffn.lin1", "transformer.blocks.{i}.up"),
@@ -57,13 +45,13 @@ FAMILY = Family(
         rename("transformer.layer.{i}.output_layer_norm", "transformer.blocks.{i}.ffn_norm"),
     ],
     heads={
-        "base": head([], output=None),
-        "sequence-classification": head(CLASSIFIER, dense=True, activation="relu"),
-        "token-classification": head([rename("classifier", "head.classifier")], reads="each", drop="dropout"),
+        "base": BASE,
+        "sequence-classification": head(CLASSIFIERS, dense=True, activation="relu"),
+        "token-classification": head([CLASSIFIER], reads="each", drop="dropout"),
         "question-answering": head(
             [rename("qa_outputs", "head.classifier")], reads="each", drop="span_dropout", output=2
         ),
-        "multiple-choice": head(CLASSIFIER, dense=True, activation="relu", output=1),
+        "multiple-choice": head(CLASSIFIERS, dense=True, activation="relu", output=1),
         "masked-lm": words("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
     },
     copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},

@@ -4,7 +4,7 @@ The discriminator is the head "pre-training" (one logit per token: was it replac
 """
 
 from unpad.families import bert
-from unpad.families._family import SPANS, Family, head, rename, words
+from unpad.families._family import BASE, CLASSIFIER, SPANS, TOKENS, Family, head, rename, words
 
 FAMILY = Family(
     model_type="electra",
@@ -28,17 +28,17 @@ FAMILY = Family(
     base_prefix="electra.",
     keys=[*bert.FAMILY.keys, rename("embeddings_project", "transformer.embeddings.projection")],
     heads={
-        "base": head([], output=None),
+        "base": BASE,
         "sequence-classification": head(
             [rename("classifier.dense", "head.dense"), rename("classifier.out_proj", "head.classifier")],
             drop_in="classifier_dropout",
             dense=True,
             activation="gelu",
         ),
-        "token-classification": head([rename("classifier", "head.classifier")], reads="each"),
+        "token-classification": TOKENS,
         "question-answering": SPANS,
         "multiple-choice": head(
-            [rename("sequence_summary.summary", "head.dense"), rename("classifier", "head.classifier")],
+            [rename("sequence_summary.summary", "head.dense"), CLASSIFIER],
             dense=True,
             activation="gelu",
             drop="summary_dropout",

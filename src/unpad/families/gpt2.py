@@ -1,20 +1,16 @@
 """GPT-2 (Radford et al., 2019): pre-norm decoder with learned positions; its matrices stand inputs first."""
 
-from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename
+from unpad.families._family import BASE, SPANS, TOKENS, Family, head, rename, same, vocabulary
 
 # Tables that GPT and CTRL have in common with it.
 FIELDS = {
-    "vocab_size": "vocab_size",
+    **same("vocab_size", "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id"),
     "n_positions": "max_positions",
     "n_embd": "width",
     "n_layer": "layers",
     "n_head": "heads",
     "resid_pdrop": "dropout",
     "embd_pdrop": "embedding_dropout",
-    "initializer_range": "initializer_range",
-    "pad_token_id": "pad_token_id",
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
     "tie_word_embeddings": "tied",
 }
 DEFAULTS = {
@@ -22,14 +18,10 @@ DEFAULTS = {
     "layers": 12,
     "heads": 12,
     "ffn_width": None,
-    "dropout": 0.1,
     "embedding_dropout": 0.1,
     "attention_dropout": 0.1,
     "classifier_dropout": 0.1,
-    "token_types": 0,
     "norm_eps": 1e-5,
-    "initializer_range": 0.02,
-    "pad_token_id": None,
     "pad_row": False,
     "embedding_norm": False,
     "causal": True,
@@ -43,8 +35,7 @@ BLOCK = [
     rename("h.{i}.mlp.c_proj", "transformer.blocks.{i}.down", transposed=True),
     rename("h.{i}.ln_2", "transformer.blocks.{i}.ffn_norm"),
 ]
-BASE = head([], drop=None, output=None)
-WORDS = head([rename("lm_head", "head.table")], reads="each", drop=None, output="vocabulary")
+WORDS = vocabulary(rename("lm_head", "head.table"))
 SCORE = head([rename("score", "head.classifier")], reads="last", drop=None, output_bias=False)
 """Classes as decoders tell them: one layer without a bias on the last token, which has seen all others."""
 
@@ -53,10 +44,10 @@ FAMILY = Family(
     prefix="GPT2",
     fields={
         **FIELDS,
+        **same("classifier_dropout"),
         "n_inner": "ffn_width",
         "activation_function": "activation",
         "attn_pdrop": "attention_dropout",
-        "classifier_dropout": "classifier_dropout",
         "layer_norm_epsilon": "norm_eps",
         "scale_attn_weights": "scaled_scores",
     },
@@ -82,7 +73,7 @@ FAMILY = Family(
         "base": BASE,
         "causal-lm": WORDS,
         "sequence-classification": SCORE,
-        "token-classification": head([CLASSIFIER], reads="each"),
+        "token-classification": TOKENS,
         "question-answering": SPANS,
     },
     copies={"lm_head.weight": "transformer.wte.weight"},

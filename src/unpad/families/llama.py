@@ -1,11 +1,14 @@
 """Llama (Touvron et al., 2023, arXiv:2302.13971): pre-norm decoder with rotary positions, gated feed-forward and RMS norms."""
 
-from unpad.families import gpt2
-from unpad.families._family import Family, head, rename, stack
+from dataclasses import replace
 
-# Tables that Mistral and Qwen have in common with it.
+from unpad.families import gpt2
+from unpad.families._family import BASE, SPANS, Family, head, rename, same, stack
+
+# What Mistral and Qwen have in common with it.
 FIELDS = {
-    "vocab_size": "vocab_size",
+    **same("vocab_size", "initializer_range", "attention_dropout", "classifier_dropout", "rope_scaling"),
+    **same("rope_parameters", "pad_token_id", "bos_token_id", "eos_token_id"),
     "hidden_size": "width",
     "intermediate_size": "ffn_width",
     "num_hidden_layers": "layers",
@@ -13,17 +16,9 @@ FIELDS = {
     "num_key_value_heads": "kv_heads",
     "hidden_act": "activation",
     "max_position_embeddings": "max_positions",
-    "initializer_range": "initializer_range",
     "rms_norm_eps": "norm_eps",
-    "attention_dropout": "attention_dropout",
-    "classifier_dropout": "classifier_dropout",
     "tie_word_embeddings": "tied",
     "rope_theta": "global_theta",
-    "rope_scaling": "rope_scaling",
-    "rope_parameters": "rope_parameters",
-    "pad_token_id": "pad_token_id",
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
 }
 DEFAULTS = {
     "vocab_size": 32000,
@@ -34,13 +29,9 @@ DEFAULTS = {
     "activation": "silu",
     "max_positions": 2048,
     "input_positions": False,
-    "token_types": 0,
     "dropout": 0.0,
-    "attention_dropout": 0.0,
     "classifier_dropout": 0.1,
-    "initializer_range": 0.02,
     "norm_eps": 1e-6,
-    "pad_token_id": None,
     "tied": False,
     "global_theta": 10_000.0,
     "causal": True,
@@ -52,35 +43,29 @@ DEFAULTS = {
     "ffn_bias": False,
     "vocabulary_bias": False,
 }
-KEYS = [
-    rename("embed_tokens", "transformer.embeddings.tokens"),
-    stack([f"layers.{{i}}.self_attn.{part}_proj" for part in "qkv"], "transformer.blocks.{i}.qkv", by_heads=True),
-    rename("layers.{i}.self_attn.o_proj", "transformer.blocks.{i}.out"),
-    rename("layers.{i}.input_layernorm", "transformer.blocks.{i}.attention_norm"),
-    stack(["layers.{i}.mlp.gate_proj", "layers.{i}.mlp.up_proj"], "transformer.blocks.{i}.up"),
-    rename("layers.{i}.mlp.down_proj", "transformer.blocks.{i}.down"),
-    rename("layers.{i}.post_attention_layernorm", "transformer.blocks.{i}.ffn_norm"),
-    rename("norm", "transformer.final_norm"),
-]
-SPANS = [rename("qa_outputs", "head.classifier")]
-HEADS = {
-    "base": gpt2.BASE,
-    "causal-lm": gpt2.WORDS,
-    "sequence-classification": gpt2.SCORE,
-    "token-classification": head([rename("score", "head.classifier")], reads="each"),
-    "question-answering": head(SPANS, "transformer.", reads="each", drop=None, output=2),
-}
-COPIES = {"lm_head.weight": "model.embed_tokens.weight"}
-DROPPED = (r"(.+\.)?rotary_emb\.inv_freq",)
-
 FAMILY = Family(
     model_type="llama",
     prefix="Llama",
-    fields={**FIELDS, "head_dim": "head_size", "attention_bias": "attention_bias", "mlp_bias": "ffn_bias"},
+    fields={**FIELDS, **same("attention_bias"), "head_dim": "head_size", "mlp_bias": "ffn_bias"},
     defaults={**DEFAULTS, "bos_token_id": 1, "eos_token_id": 2},
     base_prefix="model.",
-    keys=KEYS,
-    heads=HEADS,
-    copies=COPIES,
-    dropped=DROPPED,
+    keys=[
+        rename("embed_tokens", "transformer.embeddings.tokens"),
+        stack([f"layers.{{i}}.self_attn.{part}_proj" for part in "qkv"], "transformer.blocks.{i}.qkv", by_heads=True),
+        rename("layers.{i}.self_attn.o_proj", "transformer.blocks.{i}.out"),
+        rename("layers.{i}.input_layernorm", "transformer.blocks.{i}.attention_norm"),
+        stack(["layers.{i}.mlp.gate_proj", "layers.{i}.mlp.up_proj"], "transformer.blocks.{i}.up"),
+        rename("layers.{i}.mlp.down_proj", "transformer.blocks.{i}.down"),
+        rename("layers.{i}.post_attention_layernorm", "transformer.blocks.{i}.ffn_norm"),
+        rename("norm", "transformer.final_norm"),
+    ],
+    heads={
+        "base": BASE,
+        "causal-lm": gpt2.WORDS,
+        "sequence-classification": gpt2.SCORE,
+        "token-classification": head([rename("score", "head.classifier")], reads="each"),
+        "question-answering": replace(SPANS, base_prefix="transformer."),
+    },
+    copies={"lm_head.weight": "model.embed_tokens.weight"},
+    dropped=(r"(.+\.)?rotary_emb\.inv_freq",),
 )

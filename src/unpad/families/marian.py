@@ -1,9 +1,12 @@
 """Marian (Junczys-Dowmunt et al., 2018, arXiv:1804.00344): BART's blocks with sines for positions and no norm of the embeddings."""
 
-from unpad.families import bart
-from unpad.families._family import Family
+from dataclasses import replace
 
-FAMILY = Family(
+from unpad.families import bart
+from unpad.families._family import BASE
+
+FAMILY = replace(
+    bart.FAMILY,
     model_type="marian",
     prefix="Marian",
     fields={"decoder_vocab_size": "vocab_size", **bart.FIELDS},
@@ -19,11 +22,9 @@ FAMILY = Family(
         "decoder_start_token_id": 58100,
         "forced_eos_token_id": 0,
     },
-    only={**bart.ONLY, "share_encoder_decoder_embeddings": (True,), "normalize_before": (False,)},
-    base_prefix="model.",
+    only={**bart.FAMILY.only, "share_encoder_decoder_embeddings": (True,)},
     keys=bart.stacks(),
-    heads={"base": bart.BASE, "conditional-generation": bart.WORDS},
-    copies=bart.COPIES,
+    heads={"base": BASE, "conditional-generation": bart.WORDS},
     suffixes={"conditional-generation": "MTModel"},
     dropped=(r"(.+\.)?embed_positions\.weight",),
 )

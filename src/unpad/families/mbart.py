@@ -3,18 +3,15 @@
 Its decoder is trained to read first the last token of what it is to write, the code of the language.
 """
 
-from unpad.families import bart
-from unpad.families._family import Family
+from dataclasses import replace
 
-FAMILY = Family(
+from unpad.families import bart
+
+FAMILY = replace(
+    bart.FAMILY,
     model_type="mbart",
     prefix="MBart",
-    fields={**bart.FIELDS, "classifier_dropout": "classifier_dropout"},
     defaults={**bart.DEFAULTS, "pre_norm": True, "target_wraps": True},
     only=bart.ONLY,
-    base_prefix="model.",
     keys=bart.stacks(bart.POSITIONS, bart.NORM, ("layer_norm", "final_norm")),
-    heads=bart.HEADS,
-    copies=bart.COPIES,
-    dropped=bart.DROPPED,
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unpad.families._family import CLASSIFIER, Family, head, rename
+from unpad.families._family import BASE, CLASSIFIER, Family, head, rename, same, vocabulary
 
 READ = [rename("head.dense", "head.dense"), rename("head.norm", "head.norm")]
 READING: dict[str, Any] = {"dense": True, "activation": "gelu", "norm": True}
@@ -11,30 +11,23 @@ FAMILY = Family(
     model_type="modernbert",
     prefix="ModernBert",
     fields={
-        "vocab_size": "vocab_size",
+        **same("vocab_size", "attention_dropout", "classifier_dropout", "initializer_range", "norm_eps", "norm_bias"),
+        **same("attention_bias", "pad_token_id", "layer_types"),
         "hidden_size": "width",
         "num_hidden_layers": "layers",
         "num_attention_heads": "heads",
         "intermediate_size": "ffn_width",
         "hidden_activation": "activation",
         "embedding_dropout": "dropout",
-        "attention_dropout": "attention_dropout",
         "mlp_dropout": "ffn_dropout",
-        "classifier_dropout": "classifier_dropout",
         "max_position_embeddings": "max_positions",
-        "initializer_range": "initializer_range",
         "initializer_cutoff_factor": "init_cutoff",
-        "norm_eps": "norm_eps",
-        "norm_bias": "norm_bias",
-        "attention_bias": "attention_bias",
         "mlp_bias": "ffn_bias",
         "classifier_bias": "head_bias",
         "decoder_bias": "vocabulary_bias",
         "classifier_pooling": "pooling",
-        "pad_token_id": "pad_token_id",
         "local_attention": "local_window",
         "global_attn_every_n_layers": "global_every",
-        "layer_types": "layer_types",
         "global_rope_theta": "global_theta",
         "local_rope_theta": "local_theta",
         "rope_parameters.full_attention.rope_theta": "global_theta",
@@ -46,14 +39,10 @@ FAMILY = Family(
         "layers": 22,
         "heads": 12,
         "ffn_width": 1152,
-        "activation": "gelu",
         "dropout": 0.0,
-        "attention_dropout": 0.0,
         "classifier_dropout": 0.0,
         "max_positions": 8192,
         "input_positions": False,
-        "token_types": 0,
-        "initializer_range": 0.02,
         "init_cutoff": 2.0,
         "norm_eps": 1e-5,
         "pad_token_id": 50283,
@@ -90,14 +79,12 @@ FAMILY = Family(
         rename("final_norm", "transformer.final_norm"),
     ],
     heads={
-        "base": head([], drop=None, output=None),
+        "base": BASE,
         "sequence-classification": head([*READ, CLASSIFIER], reads="pooling", **READING),
         "token-classification": head([*READ, CLASSIFIER], reads="each", **READING),
         "question-answering": head([*READ, CLASSIFIER], reads="each", **READING, output=2),
         "multiple-choice": head([*READ, CLASSIFIER], reads="pooling", **READING, output=1),
-        "masked-lm": head(
-            [*READ, rename("decoder.bias", "head.bias")], reads="each", **READING, drop=None, output="vocabulary"
-        ),
+        "masked-lm": vocabulary(*READ, rename("decoder.bias", "head.bias"), **READING),
     },
     copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

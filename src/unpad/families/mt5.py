@@ -1,9 +1,11 @@
 """mT5 (Xue et al., 2020, arXiv:2010.11934): T5 v1.1 for many languages; the vocabulary is never scaled as it is read out."""
 
-from unpad.families import t5
-from unpad.families._family import Family
+from dataclasses import replace
 
-FAMILY = Family(
+from unpad.families import t5
+
+FAMILY = replace(
+    t5.FAMILY,
     model_type="mt5",
     prefix="MT5",
     fields=t5.FIELDS,
@@ -16,10 +18,4 @@ FAMILY = Family(
         "activation": "gelu_new",
         "gated": True,
     },
-    only=t5.ONLY,
-    base_prefix="",
-    keys=t5.KEYS,
-    heads=t5.HEADS,
-    copies=t5.COPIES,
-    dropped=t5.DROPPED,
 )

@@ -1,7 +1,7 @@
 """GPT (Radford et al., 2018): post-norm decoder with learned positions, feed-forward layers four times as wide as the rest."""
 
 from unpad.families import gpt2
-from unpad.families._family import Family, rename
+from unpad.families._family import BASE, Family, rename
 
 FAMILY = Family(
     model_type="openai-gpt",
@@ -14,7 +14,7 @@ FAMILY = Family(
         rename("positions_embed", "transformer.embeddings.positions"),
         *gpt2.BLOCK,
     ],
-    heads={"base": gpt2.BASE, "causal-lm": gpt2.WORDS, "sequence-classification": gpt2.SCORE},
+    heads={"base": BASE, "causal-lm": gpt2.WORDS, "sequence-classification": gpt2.SCORE},
     copies={"lm_head.weight": "transformer.tokens_embed.weight"},
     suffixes=gpt2.FAMILY.suffixes,
     dropped=(r"(.+\.)?attn\.bias", r"(.+\.)?position_ids"),

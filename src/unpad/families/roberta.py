@@ -1,18 +1,18 @@
 """RoBERTa (Liu et al., 2019, arXiv:1907.11692): BERT's encoder; positions start after the padding id, no pooler before classes."""
 
+from dataclasses import replace
+
 from unpad.families import bert
-from unpad.families._family import CLASSIFIER, SPANS, Family, head, rename, words
+from unpad.families._family import CLASSIFIER, SPANS, TOKENS, head, rename, words
 
 POOLER = rename("roberta.pooler.dense", "head.dense")
 
-FAMILY = Family(
+FAMILY = replace(
+    bert.FAMILY,
     model_type="roberta",
     prefix="Roberta",
-    fields=bert.FAMILY.fields,
     defaults={**bert.FAMILY.defaults, "vocab_size": 50265, "pad_token_id": 1, "positions_after_pad": True},
-    only=bert.FAMILY.only,
     base_prefix="roberta.",
-    keys=bert.FAMILY.keys,
     heads={
         "base": head([POOLER], dense=True, output=None),
         "sequence-classification": head(
@@ -20,7 +20,7 @@ FAMILY = Family(
             drop_in="classifier_dropout",
             dense=True,
         ),
-        "token-classification": head([CLASSIFIER], reads="each"),
+        "token-classification": TOKENS,
         "question-answering": SPANS,
         "multiple-choice": head([POOLER, CLASSIFIER], dense=True, drop="dropout", output=1),
         "masked-lm": words("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", activation="gelu"),

@@ -5,11 +5,12 @@ The published v1.1 and mT5 checkpoints read the vocabulary out with a table of t
 """
 
 from unpad.families import bart
-from unpad.families._family import SPANS, Family, Rule, head, rename, stack
+from unpad.families._family import BASE, SPANS, Family, Rule, head, rename, same, stack, vocabulary
 
-# Tables that mT5 has in common with it.
+# What mT5 has in common with it.
 FIELDS = {
-    "vocab_size": "vocab_size",
+    **same("vocab_size", "classifier_dropout"),
+    **same("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
     "d_model": "width",
     "d_kv": "head_size",
     "d_ff": "ffn_width",
@@ -22,14 +23,9 @@ FIELDS = {
     "relative_attention_num_buckets": "bias_buckets",
     "relative_attention_max_distance": "bias_reach",
     "dropout_rate": "dropout",
-    "classifier_dropout": "classifier_dropout",
     "layer_norm_epsilon": "norm_eps",
     "initializer_factor": "init_factor",
     "tie_word_embeddings": "tied",
-    "pad_token_id": "pad_token_id",
-    "bos_token_id": "bos_token_id",
-    "eos_token_id": "eos_token_id",
-    "decoder_start_token_id": "decoder_start_token_id",
 }
 DEFAULTS = {
     "vocab_size": 32128,
@@ -41,17 +37,13 @@ DEFAULTS = {
     "heads": 8,
     "activation": "relu",
     "bias_buckets": 32,
-    "bias_reach": 128,
-    "dropout": 0.1,
     "attention_dropout": None,
     "ffn_dropout": None,
     "final_dropout": True,
     "classifier_dropout": 0.0,
     "max_positions": 1 << 20,  # no table ends: any length
     "input_positions": False,
-    "token_types": 0,
     "norm_eps": 1e-6,
-    "initializer_range": 0.02,
     "init_factor": 1.0,
     "pad_token_id": 0,
     "eos_token_id": 1,
@@ -65,7 +57,6 @@ DEFAULTS = {
     "ffn_bias": False,
     "vocabulary_bias": False,
 }
-ONLY = {"is_encoder_decoder": (True,), "is_decoder": (False,)}
 
 
 def _stack(side: str, last: int) -> list[Rule]:
@@ -86,33 +77,29 @@ def _stack(side: str, last: int) -> list[Rule]:
 
 
 CROSS = "decoder.block.{i}.layer.1."
-KEYS = [
-    rename("shared", "transformer.encoder.embeddings.tokens"),
-    *_stack("encoder", 1),
-    *_stack("decoder", 2),
-    rename(CROSS + "EncDecAttention.q", "transformer.decoder.blocks.{i}.cross_q"),
-    stack([f"{CROSS}EncDecAttention.{part}" for part in "kv"], "transformer.decoder.blocks.{i}.cross_kv"),
-    rename(CROSS + "EncDecAttention.o", "transformer.decoder.blocks.{i}.cross_out"),
-    rename(CROSS + "layer_norm", "transformer.decoder.blocks.{i}.cross_norm"),
-]
-HEADS = {
-    "base": bart.BASE,
-    "conditional-generation": head([rename("lm_head", "head.table")], reads="each", drop=None, output="vocabulary"),
-    "sequence-classification": head(bart.CLASSIFIER, "transformer.", **bart.CLASSES),
-    "question-answering": SPANS,
-}
-COPIES = {f"{name}.weight": "shared.weight" for name in ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")}
-DROPPED = (r"(.+\.)?layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
 
 FAMILY = Family(
     model_type="t5",
     prefix="T5",
     fields={**FIELDS, "scale_decoder_outputs": "scaled_output"},
     defaults={**DEFAULTS, "scaled_output": None},
-    only=ONLY,
+    only={"is_encoder_decoder": (True,), "is_decoder": (False,)},
     base_prefix="",
-    keys=KEYS,
-    heads=HEADS,
-    copies=COPIES,
-    dropped=DROPPED,
+    keys=[
+        rename("shared", "transformer.encoder.embeddings.tokens"),
+        *_stack("encoder", 1),
+        *_stack("decoder", 2),
+        rename(CROSS + "EncDecAttention.q", "transformer.decoder.blocks.{i}.cross_q"),
+        stack([f"{CROSS}EncDecAttention.{part}" for part in "kv"], "transformer.decoder.blocks.{i}.cross_kv"),
+        rename(CROSS + "EncDecAttention.o", "transformer.decoder.blocks.{i}.cross_out"),
+        rename(CROSS + "layer_norm", "transformer.decoder.blocks.{i}.cross_norm"),
+    ],
+    heads={
+        "base": BASE,
+        "conditional-generation": vocabulary(rename("lm_head", "head.table")),
+        "sequence-classification": head(bart.CLASSIFIER, "transformer.", **bart.CLASSES),
+        "question-answering": SPANS,
+    },
+    copies={f"{name}.weight": "shared.weight" for name in ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")},
+    dropped=(r"(.+\.)?layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )

@@ -7,7 +7,7 @@ is no tokenizer of theirs here.
 """
 
 from unpad.families import gpt2
-from unpad.families._family import Family, head, rename, stack
+from unpad.families._family import BASE, Family, rename, same, stack, vocabulary
 
 BIASES = ("r_w_bias", "r_r_bias")
 COPIES = {
@@ -20,8 +20,7 @@ FAMILY = Family(
     model_type="transfo-xl",
     prefix="TransfoXL",
     fields={
-        "vocab_size": "vocab_size",
-        "cutoffs": "cutoffs",
+        **same("vocab_size", "cutoffs", "dropout", "pad_token_id", "bos_token_id", "eos_token_id"),
         "d_model": "width",
         "d_embed": "embedding_width",
         "n_head": "heads",
@@ -35,13 +34,9 @@ FAMILY = Family(
         "clamp_len": "distance_limit",
         "same_length": "even_reach",
         "untie_r": "block_biases",
-        "dropout": "dropout",
         "dropatt": "attention_dropout",
         "init_std": "initializer_range",
         "layer_norm_epsilon": "norm_eps",
-        "pad_token_id": "pad_token_id",
-        "bos_token_id": "bos_token_id",
-        "eos_token_id": "eos_token_id",
         "tie_word_embeddings": "tied",
     },
     defaults={
@@ -60,15 +55,10 @@ FAMILY = Family(
         "activation": "relu",
         "max_positions": 1 << 20,  # no table ends: any length
         "input_positions": False,
-        "token_types": 0,
-        "dropout": 0.1,
-        "attention_dropout": 0.0,
         "ffn_dropout": None,
         "final_dropout": True,
         "classifier_dropout": 0.0,
         "norm_eps": 1e-5,
-        "initializer_range": 0.02,
-        "pad_token_id": None,
         "eos_token_id": 0,
         "pad_row": False,
         "causal": True,
@@ -97,17 +87,12 @@ FAMILY = Family(
         rename("layers.{i}.pos_ff.layer_norm", "transformer.blocks.{i}.ffn_norm"),
     ],
     heads={
-        "base": gpt2.BASE,
-        "causal-lm": head(
-            [
-                rename("crit.out_layers", "head.adaptive.outputs"),
-                rename("crit.cluster_weight", "head.adaptive.others.weight"),
-                rename("crit.cluster_bias", "head.adaptive.others.bias"),
-                rename("crit.out_projs.{i}", "head.adaptive.projections.{i}.weight", transposed=True),
-            ],
-            reads="each",
-            drop=None,
-            output="vocabulary",
+        "base": BASE,
+        "causal-lm": vocabulary(
+            rename("crit.out_layers", "head.adaptive.outputs"),
+            rename("crit.cluster_weight", "head.adaptive.others.weight"),
+            rename("crit.cluster_bias", "head.adaptive.others.bias"),
+            rename("crit.out_projs.{i}", "head.adaptive.projections.{i}.weight", transposed=True),
         ),
         "sequence-classification": gpt2.SCORE,
     },

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unpad.errors import ArgumentError, CheckpointError, nearest
-from unpad.hub import resolve as resolve_name
+from unpad.hub.pull import resolve, split_options
 from unpad.notices import say_once
 
 FILE = "generation_config.json"
@@ -132,14 +132,21 @@ class GenerationConfig:
         return made
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **hub: Any) -> GenerationConfig:
-        """Read `generation_config.json` of a folder or Hub id. Raises CheckpointError where there is none or it is damaged."""
-        path = resolve_name(name, "generation settings", (FILE,), **hub)
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> GenerationConfig:
+        """Read `generation_config.json` of a folder or Hub id.
+
+        options: `revision=`, `token=`, ... as models take them; settings by name win over the file. Raises CheckpointError where
+        there is no file or it is damaged.
+        """
+        hub, changes = split_options(options)
+        path = resolve(name, "generation settings", (FILE,), **hub)
         path = path / FILE if path.is_dir() else path
         try:
-            return cls.from_dict({**json.loads(path.read_text(encoding="utf-8"))})
+            values = {**json.loads(path.read_text(encoding="utf-8"))}
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{str(path)!r} is no valid {FILE} ({error}); write it again") from None
+        cls(**changes)  # refuses what is no setting
+        return cls.from_dict(values | changes)
 
     @classmethod
     def from_model_config(cls, config: Any, task: str | None = None) -> GenerationConfig:

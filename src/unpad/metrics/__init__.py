@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from unpad.compat import modern
 from unpad.errors import ArgumentError, listing, nearest
 from unpad.metrics._metric import Accumulator, Combined, Kept, Metric
 from unpad.metrics.classification import accuracy, f1, matthews_correlation, precision, recall
@@ -54,12 +56,21 @@ METRICS: dict[str, str] = {
 """Where each metric lives: `module:name` of something that takes a `config_name` and gives a `Metric`."""
 
 
-def load_metric(path: str, config_name: str | None = None) -> Metric:
+def load_metric(path: str, config_name: str | None = None, num_process: int = 1, **old: Any) -> Metric:
     """A fresh metric by name, e.g. `load_metric("f1")` or `load_metric("glue", "mrpc")`. Nothing is downloaded.
 
+    `old`: what scripts pass to metrics that are downloaded (`cache_dir`, `experiment_id`, ...); accepted, without effect.
+
     Raises:
-        ArgumentError: there is no such metric or configuration; the message names the nearest.
+        ArgumentError: there is no such metric or configuration, or several processes are to share one; the message says what to write.
     """
+    for name in modern("load_metric", old):
+        raise ArgumentError(
+            f"load_metric has no argument {name!r}; it takes the names of a metric and of a configuration"
+        )
+    if num_process != 1:
+        how = "gather first: predictions, labels = accelerator.gather_for_metrics((predictions, labels))"
+        raise ArgumentError(f"load_metric: num_process={num_process!r} is not supported; {how}")
     if path not in METRICS:
         raise ArgumentError(f"there is no metric {path!r}{nearest(path, METRICS)}; there are: {listing(METRICS, 40)}.")
     module, name = METRICS[path].split(":")
@@ -67,10 +78,10 @@ def load_metric(path: str, config_name: str | None = None) -> Metric:
     return metric
 
 
-def combine(metrics: Sequence[str | Metric] | Mapping[str, str | Metric]) -> Combined:
+def combine(metrics: Sequence[str | Metric] | Mapping[str, str | Metric], force_prefix: bool = False) -> Combined:
     """One metric that feeds several: names, metrics, or a dictionary of your own names for them.
 
-    Figures of the same name are prefixed by the name of their metric.
+    Figures of the same name are prefixed by the name of their metric; with `force_prefix` all are.
     """
     pairs = ((m if isinstance(m, str) else m.name, m) for m in metrics)
     named = metrics.items() if isinstance(metrics, Mapping) else pairs
@@ -80,4 +91,4 @@ def combine(metrics: Sequence[str | Metric] | Mapping[str, str | Metric]) -> Com
             example = f"combine({{'first': {name!r}, 'second': {name!r}}})"
             raise ArgumentError(f"combine got {name!r} twice. Pass a dictionary with a name for each, e.g. {example}.")
         parts[name] = load_metric(metric) if isinstance(metric, str) else metric
-    return Combined(parts)
+    return Combined(parts, force_prefix=force_prefix)

@@ -149,12 +149,15 @@ class Combined(Metric):
     `reset` before going on.
     """
 
-    def __init__(self, parts: Mapping[str, Metric], rename: Mapping[str, str] | None = None, name: str = ""):
-        """`parts` by name; `rename` maps names of figures to other ones; `name` stands for all in messages and prefixes."""
+    def __init__(
+        self, parts: Mapping[str, Metric], rename: Mapping[str, str] | None = None, name: str = "", force_prefix: bool = False
+    ):  # fmt: skip
+        """`parts` by name; `rename` maps names of figures to other ones; `name` stands for all in messages and prefixes;
+        with `force_prefix` every figure is prefixed."""
         if not parts:
             raise ArgumentError("combine got no metrics. Pass at least one, e.g. combine(['accuracy', 'f1']).")
         self.parts, self.rename = dict(parts), dict(rename or {})
-        self.name, self.config_name = name or "+".join(parts), None
+        self.name, self.config_name, self.force_prefix = name or "+".join(parts), None, force_prefix
 
     def reset(self) -> None:
         for part in self.parts.values():
@@ -185,7 +188,10 @@ class Combined(Metric):
             raise
         figures = [(name, key, value) for name, part in found.items() for key, value in part.items()]
         keys = [key for _, key, _ in figures]
-        return {self.rename.get(k, k) if keys.count(k) == 1 else f"{name}_{k}": value for name, k, value in figures}
+        return {
+            f"{name}_{k}" if self.force_prefix or keys.count(k) > 1 else self.rename.get(k, k): value
+            for name, k, value in figures
+        }
 
     def _leaves(self) -> list[Metric]:
         parts = self.parts.values()

@@ -27,6 +27,8 @@ class Score(NamedTuple):
 class AggregateScore(float):
     """The mean F-measure of all examples, which also has the means as `.mid` and bounds of 95% as `.low` and `.high`.
 
+    It counts, formats and is written to JSON as the float that it is; shown as it is, it shows the three.
+
     The bounds come from 1,000 bootstrap samples, drawn when first asked for, by a generator of their own: always the
     same, and a training that evaluates keeps its random numbers.
     """
@@ -41,6 +43,9 @@ class AggregateScore(float):
         score = super().__new__(cls, table[:, 2].mean())
         score.table, score.mid = table, Score(*table.mean(0).tolist())
         return score
+
+    def __repr__(self) -> str:
+        return f"AggregateScore(low={self.low}, mid={self.mid}, high={self.high})"
 
     def __getnewargs__(self) -> Any:  # float's own would lose the table in copies and pickles
         return (self.table,)
@@ -92,6 +97,14 @@ class Rouge(Metric):
         if use_aggregator:
             return {k: AggregateScore(np.array([row[k] for row in rows], dtype=np.float64)) for k in kinds}
         return {k: [float(row[k].fmeasure) for row in rows] for k in kinds}
+
+
+class PlainRouge(Rouge):
+    """ROUGE as plain floats, which is what `unpad.evaluate` gives."""
+
+    def compute(self, **given: Any) -> dict[str, Any]:
+        figures = super().compute(**given)
+        return {kind: float(found) if isinstance(found, AggregateScore) else found for kind, found in figures.items()}
 
 
 def split_sentences(text: str, language: str = "en") -> list[str]:

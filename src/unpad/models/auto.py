@@ -17,11 +17,11 @@ from unpad.errors import ArgumentError, listing, nearest
 from unpad.families import FAMILIES, Family, family
 from unpad.generate.settings import FILE as GENERATION
 from unpad.generate.settings import GenerationConfig, listed
-from unpad.hub import resolve
+from unpad.hub.pull import CONFIG_FILES, resolve, split_options
+from unpad.hub.pull import OPTIONS as HUB_OPTIONS
 from unpad.models.model import Model
 from unpad.notices import say, say_once
 
-HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _READ = ("pad_token_id", "decoder_start_token_id")
 """Tokens that the decoder of an encoder-decoder reads in any training."""
@@ -63,11 +63,13 @@ class ModelClass:
 
         Changes to the configuration are keyword arguments (`num_labels=3`, `id2label=`, `label2id=`, `hidden_dropout_prob=0.2`).
         A head that the checkpoint lacks is drawn anew and named in one line. `dtype` is the dtype of the parameters
-        (default fp32). The model is returned in evaluation mode. Raises CheckpointError for missing, damaged or foreign files.
+        (default fp32). Of a Hub id, `revision=` is a branch, tag or commit, `token=` a token, True (that of this machine) or False
+        (none); `cache_dir=`, `local_files_only=`, `force_download=` and `subfolder=` say where files are. The model is returned in
+        evaluation mode. Raises CheckpointError for missing, damaged or foreign files.
         """
         if options.get("trust_remote_code"):
             raise ArgumentError("trust_remote_code=True is not supported: no code is ever loaded with a model")
-        hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
+        hub, options = split_options(options)
         dtype = _dtype(options.pop("torch_dtype", None) if dtype is None else dtype)
         for key in _IGNORED:
             options.pop(key, None)
@@ -199,9 +201,10 @@ class ConfigClass:
         return made
 
     def from_pretrained(self, name: str | Path, **options: Any) -> ModelConfig:
-        """Read `config.json` from a folder or a Hub id; other keyword arguments change the values, also those that only the file knows."""
-        hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
-        config, kind = read_config(resolve(name, **hub))
+        """Read `config.json` from a folder or a Hub id (`revision=`, `token=`, ... as models take them); other keyword arguments
+        change the values, also those that only the file knows."""
+        hub, options = split_options(options)
+        config, kind = read_config(resolve(name, files=CONFIG_FILES, **hub))
         known = {*config.extra, *_idle(kind)} - kind.only.keys()
         kept = {key: options.pop(key) for key in list(options) if key in known}
         if kept:

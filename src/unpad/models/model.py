@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unpad.batch import IGNORED_LABEL, PackedBatch, from_padded
+from unpad.checkpoint.card import CARD, CardFacts, card_on_hub, model_card, model_facts, write_card
 from unpad.checkpoint.files import atomic_write
 from unpad.checkpoint.load import LoadReport, load_weights
 from unpad.checkpoint.save import save_weights
@@ -31,8 +33,12 @@ from unpad.errors import ArgumentError, DataError, nearest
 from unpad.families import Family
 from unpad.generate.loop import generate
 from unpad.generate.settings import FILE, GenerationConfig
+from unpad.hub.push import create, push_saved
 from unpad.models.outputs import ModelOutput
 from unpad.models.session import CachedSession, PlainSession
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 _DECODER = ("decoder_input_ids", "decoder_attention_mask")
 _OWN = "use the model's own tokenizer"
@@ -381,18 +387,44 @@ class Model(nn.Module):
 
     def save_pretrained(
         self, folder: str | Path, *, max_shard_size: int | str = "50GB", is_main_process: bool = True, save_function: Any = None,
-        state_dict: dict[str, Tensor] | None = None, **_: Any,
+        state_dict: dict[str, Tensor] | None = None, push_to_hub: bool = False, repo_id: str | None = None, **hub: Any,
     ) -> None:  # fmt: skip
         """Write `config.json` and safetensors weights that this library and `transformers` both load.
 
         With many processes the main one alone writes, where `is_main_process` or `save_function`, the `save` of an Accelerator, tells
         which it is; weights are never pickled. `state_dict`: the weights by our names, where the model itself has only a part of them.
+        A folder without README.md gets a small model card.
+        With `push_to_hub` the model is sent, too, to `repo_id` or the folder's name; `hub` is what `push_to_hub` takes.
         """
         if not (is_main_process and getattr(getattr(save_function, "__self__", None), "is_main_process", True)):
             return
         save_weights(self, self.config, self.family, self.head_name, Path(folder), max_shard_size, state_dict)
         if self.generation_config is not None:
             atomic_write(Path(folder) / FILE, json.dumps(self.generation_config.to_dict(), indent=2) + "\n")
+        if not (Path(folder) / CARD).exists():
+            name = repo_id or Path(folder).resolve().name
+            write_card(Path(folder), model_card(CardFacts(name.rpartition("/")[2], name, **model_facts(self))))
+        if push_to_hub:
+            repo_id = repo_id or Path(folder).resolve().name
+            self.push_to_hub(repo_id, max_shard_size=max_shard_size, state_dict=state_dict, **hub)
+
+    def push_to_hub(
+        self, repo_id: str, *, commit_message: str = "Upload model", commit_description: str | None = None,
+        private: bool | None = None, token: str | bool | None = None, revision: str | None = None, create_pr: bool = False,
+        max_shard_size: int | str = "50GB", state_dict: dict[str, Tensor] | None = None, use_auth_token: str | bool | None = None,
+    ) -> CommitInfo:  # fmt: skip
+        """Send what `save_pretrained` writes to a repository of the Hub, which is made when it is missing.
+
+        See `push_folder` for the arguments; returns the commit. A card that is there stays. Raises HubError.
+        """
+        token = use_auth_token if token is None else token
+        full = create(repo_id, "model", private, token)
+        there = card_on_hub(full, token, revision) is not None  # it tells more than the small one
+        return push_saved(
+            partial(self.save_pretrained, max_shard_size=max_shard_size, state_dict=state_dict, repo_id=full), full,
+            commit_message=commit_message, commit_description=commit_description, private=private, token=token,
+            revision=revision, create_pr=create_pr, ignore_patterns=(CARD,) if there else (),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"{self.class_name}({self.num_parameters() / 1e6:.1f}M parameters, {self.config.layers} layers, width {self.config.width})\n{super().__repr__()}"

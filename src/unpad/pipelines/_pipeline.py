@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unpad.batch import PackedBatch
+from unpad.compat import modern
 from unpad.config import ModelConfig
 from unpad.data.sampler import token_budget_batches
 from unpad.engine.precision import choose_precision
@@ -25,6 +26,7 @@ from unpad.errors import ArgumentError, CheckpointError, DataError, listing, nea
 from unpad.families import family
 from unpad.generate.loop import generate_rows
 from unpad.generate.settings import FIELDS, UNSUPPORTED, GenerationConfig, settle
+from unpad.hub.pull import split_options
 from unpad.models import auto
 from unpad.models.model import Model
 from unpad.notices import say, say_once
@@ -72,6 +74,7 @@ class Pipeline:
 
         Raises DataError, naming the input, for what is no text, and ArgumentError for unknown options.
         """
+        options = modern("pipeline", options)
         if len(more) > len(self._task.positional):
             raise ArgumentError(f"a pipeline for {self.task} takes one input; give several as a list")
         options.update(zip(self._task.positional, more, strict=False))
@@ -326,13 +329,15 @@ def build(
 ) -> Pipeline:
     """See `unpad.pipeline`."""
     found = None if task is None else find_task(task)
-    hub = {name: options.pop(name) for name in auto.HUB_OPTIONS if name in options}
+    hub, options = split_options(modern("pipeline", options))
     given = options.pop("model_kwargs", None) or {}
     if not isinstance(given, Mapping):
         raise ArgumentError(
             f"model_kwargs is a {type(given).__name__}; give a dictionary of options for from_pretrained"
         )
-    loading = {**given, **hub}
+    of_model, rest = split_options(given)
+    hub = {**of_model, **hub}
+    loading = {**rest, **hub}
     for name in ("dtype", "torch_dtype", "trust_remote_code"):
         if name in options:
             loading[name] = options.pop(name)
@@ -379,7 +384,8 @@ def _load(asked: Task | None, name: str | Path | None, loading: dict[str, Any]) 
         if asked is None:
             raise ArgumentError("pipeline needs a task or a model, e.g. pipeline('sentiment-analysis', model='folder')")
         name = asked.default_model
-        say_once(f"no model was named: {asked.name} takes {name}; pass model= to choose")
+        revision = loading.get("revision") or "main"
+        say_once(f"no model was named: {asked.name} takes {name} (revision {revision}); pass model= to choose")
         try:
             return asked, _from_pretrained(asked, name, loading)
         except CheckpointError as error:
@@ -421,18 +427,19 @@ def _from_pretrained(found: Task, name: str | Path, loading: dict[str, Any]) -> 
 def _tokenizer(given: Any, model: Model, hub: Mapping[str, Any]) -> Tokenizer:
     if isinstance(given, Tokenizer):
         return given
-    known = ("revision", "token", "cache_dir", "local_files_only")
-    options = {name: hub[name] for name in known if name in hub}
     if given is not None:
         if not isinstance(given, (str, Path)):
             raise ArgumentError(
                 f"tokenizer is a {type(given).__name__}; pass a folder, a Hub id or one from unpad.AutoTokenizer.from_pretrained"
             )
-        return AutoTokenizer.from_pretrained(given, **options)
+        elsewhere = str(given) != model.name_or_path  # the model's revision says nothing about another repository
+        return AutoTokenizer.from_pretrained(
+            given, **{key: value for key, value in hub.items() if not (elsewhere and key in ("revision", "subfolder"))}
+        )
     if not model.name_or_path:
         raise ArgumentError("the model was not loaded from a folder, so its tokenizer is unknown; pass tokenizer=")
     try:
-        return AutoTokenizer.from_pretrained(model.name_or_path, **options)
+        return AutoTokenizer.from_pretrained(model.name_or_path, **hub)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; there is no tokenizer beside the model, pass tokenizer=") from None
 

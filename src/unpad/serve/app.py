@@ -6,8 +6,10 @@ pieces.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import errno
 import hmac
 import os
@@ -16,17 +18,19 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+import yaml
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from unpad.notices import say
-from unpad.serve import names, views
+from unpad.serve import answers, names, pages, views, xet
 from unpad.serve.files import BLOCK, Arrival
+from unpad.serve.inference import Inference, OpenPipeline
 from unpad.serve.refusals import Refused
 from unpad.serve.requests import Call, json_object, text
 from unpad.serve.store import Change, Commit, Entry, Repo, Store, Tree
@@ -35,39 +39,61 @@ _LONGEST_JSON = 4 << 20  # bytes; 256 files with samples, as clients announce th
 _LONGEST_COMMIT = 4 << 30  # bytes of all small files of one commit, in base64
 _MOST_CHANGES = 100_000
 _UPLOAD_TIME = 24 * 3600  # seconds for which a client may use an address that it was given to upload to
-_LIST_PARAMETERS = {"search", "author", "limit", "sort", "full", "expand", "config", "cardData"}
+_LIST_PARAMETERS = {
+    "search", "author", "filter", "pipeline_tag", "sort", "direction", "limit", "cursor", "full", "expand", "config",
+    "cardData",
+}  # fmt: skip
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
-_USE_LFS = "set HF_HUB_DISABLE_XET=1 for the client, so that it sends large files by LFS"
 
 
 class Hub:
     """An ASGI application that serves one `Store`."""
 
-    def __init__(self, store: Store, lfs_from: int, loopback: bool) -> None:
-        """`lfs_from`: bytes from which on a file goes by LFS, not inside the commit; `loopback`: no other machine
-        gets in."""
-        self.store, self.lfs_from, self.loopback = store, lfs_from, loopback
+    def __init__(
+        self, store: Store, lfs_from: int, loopback: bool, open_pipeline: OpenPipeline, timeout: float = 60
+    ) -> None:
+        """`lfs_from`: bytes from which on a file is uploaded on its own, not inside the commit; `loopback`: no other
+        machine gets in; `open_pipeline` opens a model to try it out; `timeout`: seconds after which a client that sends
+        nothing is left (ten times as many for one that takes nothing)."""
+        self.store, self.lfs_from, self.loopback, self.timeout = store, lfs_from, loopback, timeout
         self._key = secrets.token_bytes(32)
-        self._large: dict[str, Callable[[Call], Any]] = {"commit": self.commit, "upload": self.upload}
+        self._large: dict[str, Callable[[Call], Any]] = {
+            "commit": self.commit, "upload": self.upload, "xorb": self.xorb, "shard": self.shard,
+        }  # fmt: skip
+        self._xet = xet.Uploads(store.contents)
+        self._inference = Inference(store, open_pipeline)
+        self._card = lru_cache(4096)(self._read_card)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"a Hub speaks HTTP, not {scope['type']}")
-        request = Request(scope, receive)
+
+        async def received() -> Message:
+            return await asyncio.wait_for(receive(), self.timeout)
+
+        async def sent(message: Message) -> None:
+            await asyncio.wait_for(send(message), self.timeout * 10)
+
+        request = Request(scope, received)
         try:
             answer = await self._answer(request)
         except Refused as refused:
-            answer = _refusal(refused)
+            answer = answers.refusal(refused)
+        except asyncio.TimeoutError:
+            answer = answers.refusal(Refused(408, f"nothing was sent for {self.timeout:g} seconds; send it again"))
         except ClientDisconnect:
-            answer = _refusal(Refused(400, "the body ended too early"))
+            answer = answers.refusal(Refused(400, "the body ended too early"))
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            answer = _refusal(Refused(507 if full else 500, f"the server's disk refuses: {error.strerror}"))
+            answer = answers.refusal(Refused(507 if full else 500, f"the server's disk refuses: {error.strerror}"))
         except sqlite3.OperationalError as error:
-            answer = _refusal(Refused(503, f"the server's database refuses: {error}"))
-        await answer(scope, receive, send)
+            answer = answers.refusal(Refused(503, f"the server's database refuses: {error}"))
+        with contextlib.suppress(asyncio.TimeoutError, ClientDisconnect):
+            await answer(scope, receive, sent)
 
     async def _answer(self, request: Request) -> Response:
+        if {"content-length", "transfer-encoding"} <= set(request.headers):
+            raise Refused(400, "a body has a Content-Length or a Transfer-Encoding, not both")
         method = "GET" if request.method == "HEAD" else request.method
         path = request.scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0]
         there = False
@@ -94,16 +120,20 @@ class Hub:
             return ""
         if self._is_open():
             # no web page that somebody opens on this machine may reach an open server through the browser
-            host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-            if host.lower() not in _LOOPBACK or "origin" in request.headers:
+            # but those of this server, in which nothing foreign runs
+            here = request.headers.get("host", "")
+            host = here.rpartition(":")[0] or here
+            if host.lower() not in _LOOPBACK or request.headers.get("origin", f"http://{here}") != f"http://{here}":
                 raise Refused(403, "without tokens this server is for programs on its own machine only")
-            return "local"
+            return names.SHARED
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if not token:
             raise Refused(401, "a token is needed: set HF_TOKEN", "")
         known = self.store.token(token.strip()) if kind.lower() == "bearer" else None
         if known is None:
-            raise Refused(401, "Invalid credentials in Authorization header")
+            raise Refused(
+                401, "Invalid credentials in Authorization header: the token is none of this server, or has ended"
+            )
         if scope == "write" and known[1] != "write":
             raise Refused(403, f"the token {known[0]!r} may only read; this needs one with --scope write")
         return known[0]
@@ -128,30 +158,63 @@ class Hub:
     def repos(self, call: Call) -> Response:
         asked = call.request.query_params
         if unknown := set(asked) - _LIST_PARAMETERS:
-            raise Refused(400, f"this Hub lists by search, author and limit, not by {', '.join(sorted(unknown))}")
+            known = "search, author, filter (tags), pipeline_tag and sort"
+            raise Refused(400, f"this Hub lists by {known}, not by {', '.join(sorted(unknown))}")
         search, author = asked.get("search", "").lower(), asked.get("author", "").lower()
-        limit = asked.get("limit", "1000000000")
-        if not re.fullmatch("[0-9]{1,10}", limit):
-            raise Refused(400, f"limit={limit!r:.50} is no number")
-        found = [
-            repo for repo in self.store.repos(call.kind)
-            if search in repo.name.lower() and author in ("", repo.name.lower().split("/")[0])
-        ]  # fmt: skip
-        return JSONResponse([views.repository(repo, self._head(repo), None) for repo in found[: int(limit)]])
+        wanted, task = {tag.lower() for tag in asked.getlist("filter")}, asked.get("pipeline_tag")
+        limit, cursor = asked.get("limit", str(answers.PAGE)), asked.get("cursor", "inf_0")
+        if not re.fullmatch("[0-9]{1,10}", limit) or not (
+            after := re.fullmatch(r"(inf|[0-9]{1,12}(?:[.][0-9]{1,12})?)_([0-9]{1,18})", cursor)
+        ):
+            raise Refused(400, f"limit={limit!r:.50} is no number, or cursor={cursor!r:.50} is none of this server")
+        by_change = asked.get("sort") in ("lastModified", "last_modified")
 
-    def _head(self, repo: Repo) -> Commit:
-        return self.store.history(repo, self.store.resolve(repo, "main"), 1)[0]
+        def place(found: tuple[Repo, Commit]) -> tuple[float, int]:
+            return found[1].created if by_change else found[0].created, found[0].id
+
+        page: list[Any] = []
+        end = last = (float(after[1]), int(after[2]))
+        size = min(int(limit), answers.PAGE)
+        for repo, head in sorted(self.store.repos(call.kind), key=place, reverse=True):
+            name = repo.name.lower()
+            if place((repo, head)) >= last or search not in name or author not in ("", name.split("/")[0]):
+                continue
+            card = self._card(repo, head.oid)
+            if wanted <= {tag.lower() for tag in views.tags(repo.kind, card)} and task in (
+                None,
+                card.get("pipeline_tag"),
+            ):
+                if len(page) >= size:
+                    return JSONResponse(page, headers=answers.next_page(call, f"{end[0]}_{end[1]}"))
+                page.append(views.repository(repo, head, card))
+                end = place((repo, head))
+        return JSONResponse(page)
+
+    def _read_card(self, repo: Repo, oid: str) -> dict[str, Any]:
+        return views.card(self._readme(repo, oid))
+
+    def _readme(self, repo: Repo, oid: str) -> bytes:
+        entry = self.store.tree(repo, oid).get("README.md")
+        if entry is None:
+            return b""
+        with os.fdopen(self.store.contents.open(entry.sha256), "rb") as file:
+            return file.read(views.LONGEST_CARD)
 
     def _at(self, call: Call) -> tuple[Repo, str, Tree]:
         """The repository, commit and tree that the address names."""
         repo = call.repo(self.store)
-        oid = self.store.resolve(repo, call.part("revision") or "main")
+        oid = self.store.resolve(repo, answers.cursor(call)[0] or call.part("revision") or "main")
         return repo, oid, self.store.tree(repo, oid)
 
     def info(self, call: Call) -> Response:
         repo, oid, tree = self._at(call)
         blobs = call.request.query_params.get("blobs", "").lower() in ("true", "1")
-        return JSONResponse(views.repository(repo, self.store.history(repo, oid, 1)[0], tree, blobs))
+        head, card = self.store.history(repo, oid, 1)[0], self._card(repo, oid)
+        return JSONResponse(views.repository(repo, head, card, tree, blobs))
+
+    def auth_check(self, call: Call) -> Response:
+        call.repo(self.store)
+        return JSONResponse({})
 
     def tree(self, call: Call) -> Response:
         _, oid, tree = self._at(call)
@@ -160,7 +223,7 @@ class Hub:
         found = views.listing(tree, below, recursive)
         if found is None:
             raise Refused(404, f"there is no folder {below!r:.200}", "EntryNotFound", oid)
-        return JSONResponse(found)
+        return answers.page(call, oid, found)
 
     def paths_info(self, call: Call) -> Response:
         tree = self._at(call)[2]
@@ -181,8 +244,27 @@ class Hub:
 
     def commits(self, call: Call) -> Response:
         repo = call.repo(self.store)
-        oid = self.store.resolve(repo, call.part("revision"))
-        return JSONResponse([views.commit(made) for made in self.store.history(repo, oid)])
+        oid = self.store.resolve(repo, answers.cursor(call)[0] or call.part("revision"))
+        return answers.page(call, oid, [views.commit(made) for made in self.store.history(repo, oid)])
+
+    # ---- in a browser
+
+    def home(self, call: Call) -> Response:
+        found = {}
+        for kind in ("model", "dataset"):
+            repos = sorted(self.store.repos(kind), key=lambda pair: pair[0].name)
+            found[kind] = [(repo.name, self._card(repo, head.oid)) for repo, head in repos]
+        return pages.home(found["model"], found["dataset"])
+
+    def page(self, call: Call) -> Response:
+        repo, oid, tree = self._at(call)
+        files = [(path, entry.size) for path, entry in tree.items()]
+        text = views.card_parts(self._readme(repo, oid).decode(errors="replace"))[1]
+        return pages.repository(repo.kind, repo.name, self._card(repo, oid), text, files)
+
+    def infer(self, call: Call) -> Response:
+        repo, oid, _ = self._at(call)
+        return JSONResponse(self._inference.answer(repo, oid, call.json(), self._card(repo, oid).get("pipeline_tag")))
 
     # ---- reading files
 
@@ -203,7 +285,7 @@ class Hub:
         asked = call.request.headers
         if asked.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        span = _span(asked.get("range", ""), entry.size) if asked.get("if-range", etag) == etag else None
+        span = answers.span(asked.get("range", ""), entry.size) if asked.get("if-range", etag) == etag else None
         if span is not None and span[0] >= span[1]:
             headers["Content-Range"] = f"bytes */{entry.size}"
             return Response(status_code=416, headers=headers)
@@ -252,6 +334,26 @@ class Hub:
         self.store.delete(self.store.repo("dataset" if asked.get("type") == "dataset" else "model", name))
         return Response()
 
+    def move(self, call: Call) -> Response:
+        asked = call.json()
+        old, new = (text(asked.get(key), key, 200).partition("/")[::2] for key in ("fromRepo", "toRepo"))
+        repo = self.store.repo("dataset" if asked.get("type") == "dataset" else "model", names.repo_name(*old))
+        self.store.move(repo, names.repo_name(*new))
+        return Response()
+
+    def settings(self, call: Call) -> Response:
+        repo, asked = call.repo(self.store), call.json()
+        wanted = asked.get("visibility", "private" if asked.get("private") is True else "public")
+        if wanted not in ("private", "public") or not asked or set(asked) - {"visibility", "private"}:
+            raise Refused(400, "of a repository's settings this Hub has only visibility: private or public")
+        self.store.set_private(repo, wanted == "private")
+        return JSONResponse({"visibility": wanted, "private": wanted == "private"})
+
+    def squash(self, call: Call) -> Response:
+        title = text(call.json().get("message") or "Squash the history", "message", 2000)
+        oid = self.store.squash(call.repo(self.store), call.part("revision"), title, call.who)
+        return JSONResponse({"commitOid": oid})
+
     def add_branch(self, call: Call) -> Response:
         repo, start = call.repo(self.store), call.json().get("startingPoint") or "main"
         name = names.ref_name(call.part("revision"))
@@ -274,17 +376,11 @@ class Hub:
     # ---- committing
 
     def validate_yaml(self, call: Call) -> Response:
-        import yaml
-
-        parts = re.split(
-            r"^---[ \t]*$", text(call.json().get("content", ""), "content", _LONGEST_JSON), maxsplit=2, flags=re.M
-        )
-        if len(parts) == 3 and not parts[0].strip():
-            try:
-                yaml.safe_load(parts[1])
-            except (yaml.YAMLError, ValueError, RecursionError) as error:
-                told = " ".join(str(error).split())
-                return JSONResponse({"errors": [{"message": told}], "warnings": []}, 400)
+        try:
+            views.front_matter(text(call.json().get("content", ""), "content", _LONGEST_JSON))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            told = " ".join(str(error).split()).encode(errors="backslashreplace").decode()
+            return JSONResponse({"errors": [{"message": told}], "warnings": []}, 400)
         return JSONResponse({"errors": [], "warnings": []})
 
     def preupload(self, call: Call) -> Response:
@@ -302,12 +398,6 @@ class Hub:
             oid = entry.etag if entry is not None and same else None
             shown.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
         return JSONResponse({"files": shown})
-
-    def no_xet(self, call: Call) -> Response:
-        say(
-            f"a client asked for Xet storage, which this Hub lacks; {_USE_LFS}"
-        )  # clients do not show what they are answered
-        raise Refused(400, f"this Hub has no Xet storage; {_USE_LFS}")
 
     def lfs_batch(self, call: Call) -> Response:
         call.repo(self.store)
@@ -335,20 +425,52 @@ class Hub:
             raise Refused(
                 403, "this address to upload to was not given by this server, or is too old; ask for a new one"
             )
-        call.refuse_longer(int(size))
+        call.length(int(size))
         with Arrival(self.store.contents, int(size)) as arrival:
-            block = bytearray()
-            async for chunk in call.request.stream():
-                block += chunk
-                if len(block) >= BLOCK:
-                    await run_in_threadpool(arrival.write, bytes(block))
-                    block.clear()
-            await run_in_threadpool(arrival.write, bytes(block))
+            await self._receive(call, arrival)
             await run_in_threadpool(arrival.keep, sha256)
         return Response()
 
+    def xet_token(self, call: Call) -> Response:
+        call.repo(self.store)
+        # an address of its own for each upload: clients remember what an address holds, this server only for a while
+        session, ends = self._xet.open(), int(time.time()) + _UPLOAD_TIME
+        place = f"{call.request.base_url}xet/{session}/{ends}/{self._sign('xet', session, str(ends))}"
+        headers = {"X-Xet-Cas-Url": place, "X-Xet-Access-Token": session, "X-Xet-Token-Expiration": str(ends)}
+        return JSONResponse({"casUrl": place, "accessToken": session, "exp": ends}, headers=headers)
+
+    def _session(self, call: Call) -> str:
+        session, ends = call.part("session"), call.part("ends")
+        given = call.part("signature").encode()
+        if not hmac.compare_digest(self._sign("xet", session, ends).encode(), given) or int(ends) < time.time():
+            raise Refused(403, "this address to upload to was not given by this server, or is too old; begin again")
+        self._xet.use(session)
+        return session
+
+    async def xorb(self, call: Call) -> Response:
+        session, size = self._session(call), call.length(xet.LONGEST_XORB)
+        with Arrival(self.store.contents, size) as arrival:
+            await self._receive(call, arrival)
+            await run_in_threadpool(self._xet.add, session, call.part("xorb"), arrival)
+        return JSONResponse({"was_inserted": True})
+
+    async def shard(self, call: Call) -> Response:
+        session = self._session(call)
+        await call.read(xet.LONGEST_SHARD)
+        await run_in_threadpool(self._xet.build, session, call.body)
+        return JSONResponse({"result": 1})
+
+    async def _receive(self, call: Call, arrival: Arrival) -> None:
+        block = bytearray()
+        async for chunk in call.request.stream():
+            block += chunk
+            if len(block) >= BLOCK:
+                await run_in_threadpool(arrival.write, bytes(block))
+                block.clear()
+        await run_in_threadpool(arrival.write, bytes(block))
+
     async def commit(self, call: Call) -> Response:
-        call.refuse_longer(_LONGEST_COMMIT)
+        call.length(_LONGEST_COMMIT)
         repo = await run_in_threadpool(call.repo, self.store)
         branch = call.part("revision")
         await run_in_threadpool(self.store.resolve, repo, branch)  # before anything is received for nothing
@@ -418,20 +540,9 @@ async def _lines(request: Request, longest: int) -> Any:
             if line.strip():
                 yield line
         if len(rest) > longest or total > _LONGEST_COMMIT:
-            raise Refused(413, f"a file is too large to be sent inside a commit; {_USE_LFS}")
+            raise Refused(413, "a file is too large to be sent inside a commit; upload it by LFS first")
     if rest.strip():
         yield bytes(rest)
-
-
-def _span(header: str, size: int) -> tuple[int, int] | None:
-    """(start, stop) of a Range header; None where the whole is to be sent; start >= stop where nothing can be."""
-    found = re.fullmatch(r"bytes=(\d{0,19})-(\d{0,19})", header.strip())
-    if not found or found[1] == found[2] == "":
-        return None
-    if not found[1]:
-        return max(0, size - int(found[2])), size if int(found[2]) else 0
-    start, stop = int(found[1]), min(size, int(found[2]) + 1) if found[2] else size
-    return None if found[2] and int(found[2]) < start else (start, stop)
 
 
 def _sized(item: Any) -> tuple[str, int]:
@@ -446,29 +557,26 @@ def _sized(item: Any) -> tuple[str, int]:
     return sha256, size
 
 
-def _refusal(refused: Refused) -> Response:
-    line = " ".join(refused.text.split())
-    headers = {"X-Error-Message": line.encode("ascii", "backslashreplace").decode()}
-    if refused.code:
-        headers["X-Error-Code"] = refused.code
-    if refused.commit:
-        headers["X-Repo-Commit"] = refused.commit
-    return JSONResponse({"error": line.encode(errors="backslashreplace").decode()}, refused.status, headers)
-
-
 def _route(method: str, path: str, name: str, scope: str = "read") -> tuple[str, re.Pattern[str], str, str]:
-    path = path.replace("{repo}", "(?P<kinds>models|datasets)/{owner}/{name}")
+    path = path.replace("{repo}", "(?P<kinds>models|datasets)/{id}")
+    path = path.replace("{id}", f"(?:{{owner}}/)?(?P<name>(?!(?:{'|'.join(names.ACTIONS)})(?:/|$))[^/]+?)")
     path = path.replace("{file}", "(?P<path>.+)").replace("{folder}", "(?:/(?P<path>.*))?")
-    return method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), name, scope
+    return method, re.compile(re.sub(r"\{([a-z]\w*)\}", r"(?P<\1>[^/]+)", path)), name, scope
 
 
 ROUTES = [
+    _route("GET", "/", "home"),
+    _route("POST", "/models/{id}", "infer"),
     _route("GET", "/api/whoami-v2", "whoami"),
     _route("POST", "/api/validate-yaml", "validate_yaml"),
     _route("POST", "/api/repos/create", "create", "write"),
     _route("DELETE", "/api/repos/delete", "delete", "write"),
+    _route("POST", "/api/repos/move", "move", "write"),
     _route("GET", "/api/(?P<kinds>models|datasets)", "repos"),
     _route("GET", "/api/{repo}", "info"),
+    _route("GET", "/api/{repo}/auth-check", "auth_check"),
+    _route("PUT", "/api/{repo}/settings", "settings", "write"),
+    _route("POST", "/api/{repo}/super-squash/{revision}", "squash", "write"),
     _route("GET", "/api/{repo}/revision/{revision}", "info"),
     _route("GET", "/api/{repo}/tree/{revision}{folder}", "tree"),
     _route("POST", "/api/{repo}/paths-info/{revision}", "paths_info"),
@@ -480,9 +588,12 @@ ROUTES = [
     _route("DELETE", "/api/{repo}/tag/{revision}", "delete_tag", "write"),
     _route("POST", "/api/{repo}/preupload/{revision}", "preupload", "write"),
     _route("POST", "/api/{repo}/commit/{revision}", "commit", "write"),
-    _route("GET", "/api/{repo}/xet-(?:read|write)-token(?:/.*)?", "no_xet"),
-    _route("GET", "/(?P<kinds>datasets/)?{owner}/{name}/resolve/{revision}/{file}", "resolve"),
-    _route("POST", r"/(?P<kinds>datasets/)?{owner}/{name}\.git/info/lfs/objects/batch", "lfs_batch", "write"),
+    _route("GET", "/api/{repo}/xet-write-token/{revision}", "xet_token", "write"),
+    _route("GET", "/(?P<kinds>datasets/)?{id}/resolve/{revision}/{file}", "resolve"),
+    _route("POST", r"/(?P<kinds>datasets/)?{id}\.git/info/lfs/objects/batch", "lfs_batch", "write"),
     _route("PUT", "/lfs/{sha256}/{size}/{ends}/{signature}", "upload", "signed"),
+    _route("POST", "/xet/{session}/{ends}/{signature}/v1/xorbs/default/(?P<xorb>[0-9a-f]{64})", "xorb", "signed"),
+    _route("POST", "/xet/{session}/{ends}/{signature}/v1/shards", "shard", "signed"),
+    _route("GET", "/(?P<kinds>datasets/)?{id}", "page"),
 ]
 """Method, address, method of `Hub`, and the scope that it needs. Other addresses are 404, other methods 405."""

@@ -42,6 +42,26 @@ class Contents:
         for name in os.listdir(self._arriving):
             os.unlink(name, dir_fd=self._arriving)
 
+    def names(self) -> list[str]:
+        """The names in `contents`."""
+        return os.listdir(self._whole)
+
+    def remove(self, sha256: str) -> int:
+        """Remove a content that nothing needs; returns its bytes. Only the process that owns the folder may call it."""
+        size = os.stat(sha256, dir_fd=self._whole, follow_symlinks=False).st_size
+        os.unlink(sha256, dir_fd=self._whole)
+        return size
+
+    def open_parked(self, name: str) -> int:
+        """A descriptor to read what an `Arrival` parked; OSError when it is not here or is a link."""
+        return os.open(name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0), dir_fd=self._arriving)
+
+    def remove_parked(self, start: str) -> None:
+        """Remove what was parked under names that begin with `start`."""
+        for name in os.listdir(self._arriving):
+            if name.startswith(start):
+                os.unlink(name, dir_fd=self._arriving)
+
     def size(self, sha256: str) -> int | None:
         """Bytes of a content; None when it is not here."""
         try:
@@ -78,7 +98,8 @@ class Contents:
 
 
 class Arrival:
-    """One content that is arriving: `write` its bytes, then `keep` it; without that, leaving the block removes it."""
+    """One content that is arriving: `write` its bytes, then `keep` or `park` it; without that, leaving the block
+    removes it."""
 
     def __init__(self, contents: Contents, size: int) -> None:
         self._contents, self._size = contents, size
@@ -107,6 +128,12 @@ class Arrival:
             raise Refused(400, f"the bytes do not have the SHA-256 {sha256}; send the file again")
         os.fsync(self._fd)
         os.rename(self._name, sha256, src_dir_fd=self._contents._arriving, dst_dir_fd=self._contents._whole)
+
+    def park(self, name: str) -> None:
+        """Leave what arrived under `name` in the folder of arrivals, where the next start of the server removes it."""
+        if self._received != self._size:
+            raise Refused(400, f"{self._received} bytes arrived instead of {self._size}; send the file again")
+        os.rename(self._name, name, src_dir_fd=self._contents._arriving, dst_dir_fd=self._contents._arriving)
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from unpad.serve.refusals import Refused
 
 _SEGMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
+_WINDOWS = re.compile(r"[A-Za-z]:|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.I)  # drives and devices
 OID = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SHARED = "local"
+"""Owner of what an open server's clients create, and of repositories that everybody may name without an owner."""
+ACTIONS = (
+    "auth-check", "branch", "commit", "commits", "paths-info", "preupload", "refs", "resolve", "revision", "settings",
+    "super-squash", "tag", "tree", "xet-write-token",
+)  # fmt: skip
+"""What may follow a repository in an address, and so cannot be the name of one: `glue/tree/main` is the tree of `glue`."""
+_PLACES = ("api", "datasets", "lfs", "models", "spaces", "xet")
 _LONGEST_PATH = 1024  # bytes of UTF-8
 _LONGEST_NAME = 240  # bytes; file systems take 255, and clients add endings such as ".incomplete"
 
@@ -31,6 +41,8 @@ def repo_name(owner: object, name: object) -> str:
         raise Refused(
             400, f"{owner!r:.100}/{name!r:.100} is no repository id: owner/name of letters, digits, '-', '_' and '.'"
         )
+    if str(name).lower() in ACTIONS or str(owner).lower() in _PLACES:
+        raise Refused(400, f"{owner}/{name}: a part of the server's addresses is called so; choose another name")
     return f"{owner}/{name}"
 
 
@@ -51,16 +63,14 @@ def file_path(text: object) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise Refused(400, f"the path {text!r:.100} is not valid Unicode") from None
-    parts = text.split("/")
+    # also as a file system would see it that takes letters for others, such as one "‥" for two dots
+    parts = [part for form in (text, unicodedata.normalize("NFKC", text)) for part in form.split("/")]
     wrong = (
         size > _LONGEST_PATH
         or any(part in ("", ".", "..") or len(part.encode()) > _LONGEST_NAME for part in parts)
-        or any(part.lower() == ".git" or re.match(r"[A-Za-z]:", part) for part in parts)
-        or "\\" in text
+        or any(part.lower() == ".git" or _WINDOWS.match(part) or "\\" in part for part in parts)
         or not text.isprintable()
     )
     if wrong:
-        raise Refused(
-            400, f"{text!r:.100} is no path of a file in a repository (relative, without '..', '\\' and '.git')"
-        )
+        raise Refused(400, f"{text!r:.100} is no path of a file in a repository (relative, without '..', '\\', '.git')")
     return text

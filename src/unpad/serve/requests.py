@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -35,8 +36,15 @@ class Call:
         return "dataset" if self.part("kinds").startswith("dataset") else "model"
 
     def repo(self, store: Store) -> Repo:
-        """The repository that the address names."""
-        return store.repo(self.kind, names.repo_name(self.part("owner"), self.part("name")))
+        """The repository that the address names; without an owner, that of the sender, or else that of `local`."""
+        if self.part("owner"):
+            return store.repo(self.kind, names.repo_name(self.part("owner"), self.part("name")))
+        owners = dict.fromkeys((self.who, names.SHARED))
+        for owner in owners:
+            if found := store.find(self.kind, names.repo_name(owner, self.part("name"))):
+                return found
+        tried = " or ".join(f"{owner}/{self.part('name')}" for owner in owners)
+        raise Refused(404, f"there is no {self.kind} {tried}, for which an id without an owner stands", "RepoNotFound")
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; Refused with 400 when it is none."""
@@ -54,7 +62,7 @@ class Call:
 
     async def read(self, limit: int) -> None:
         """Read the whole body; Refused with 413 when it is longer than `limit` bytes."""
-        self.refuse_longer(limit)
+        self.length(limit)
         body = bytearray()
         async for chunk in self.request.stream():
             body += chunk
@@ -62,11 +70,12 @@ class Call:
                 raise Refused(413, f"the body is longer than the {limit} bytes that are allowed here")
         self.body = bytes(body)
 
-    def refuse_longer(self, limit: int) -> None:
-        """Refused with 413 when the request says that its body is longer than `limit` bytes."""
+    def length(self, limit: int) -> int:
+        """Bytes of the body as the request says (0 when it does not); Refused with 413 when above `limit`."""
         length = self.request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > limit:
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > limit:
             raise Refused(413, f"the body is longer than the {limit} bytes that are allowed here")
+        return int(length)
 
 
 def json_object(data: bytes) -> dict[str, Any]:

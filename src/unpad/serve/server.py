@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from unpad.errors import ArgumentError
 from unpad.serve.store import Store
+
+_MOST_CONNECTIONS = 1000  # at once; further ones are answered 503, which clients take for "try again"
 
 
 def open_store(folder: str | Path) -> Store:
@@ -21,17 +25,34 @@ def open_store(folder: str | Path) -> Store:
     return Store(place)
 
 
-def serve(folder: str | Path, host: str, port: int, lfs_from: int) -> None:
-    """Serve the Hub in `folder` until SIGINT or SIGTERM; `lfs_from` in bytes.
+def prune(folder: str | Path) -> tuple[int, int]:
+    """Free what nothing in `folder` needs any longer; returns how many contents, and their bytes.
+
+    Raises ArgumentError when the folder is served, or is none of a Hub.
+    """
+    if not (Path(folder).expanduser() / "hub.sqlite").exists():
+        raise ArgumentError(f"{folder} is not the folder of a Hub; give the one that unpad hub serve was given")
+    lock = _lock(Path(folder))
+    try:
+        return open_store(folder).prune()
+    finally:
+        os.close(lock)
+
+
+def serve(
+    folder: str | Path, host: str, port: int, lfs_from: int, timeout: float, open_pipeline: Callable[..., Any]
+) -> None:
+    """Serve the Hub in `folder` until SIGINT or SIGTERM; `lfs_from` in bytes, `timeout` in seconds; `open_pipeline` is
+    called with `task=` and `model=` when a model is tried out.
 
     Raises ArgumentError: a package of the extra `serve` is missing, the folder is served already, the address cannot
-    be had, or it
-    can be reached from other machines and there are no tokens.
+    be had, or it can be reached from other machines and there are no tokens.
     """
     try:
         import uvicorn
 
         from unpad.serve.app import Hub
+        from unpad.serve.connection import connection
     except ImportError as error:
         raise ArgumentError(f"the package {error.name} is not installed; run: pip install 'unpad[serve]'") from None
     store = open_store(folder)
@@ -45,9 +66,11 @@ def serve(folder: str | Path, host: str, port: int, lfs_from: int) -> None:
     try:
         store.contents.clear_arriving()
         config = uvicorn.Config(
-            Hub(store, lfs_from, loopback), host=host, port=port, log_level="warning", lifespan="off", ws="none",
-            server_header=False,
-            proxy_headers=False, backlog=2048,
+            Hub(store, lfs_from, loopback, open_pipeline, timeout), host=host, port=port, log_level="warning", lifespan="off",
+            ws="none", http=connection(timeout), server_header=False, proxy_headers=False, backlog=2048,
+            limit_concurrency=_MOST_CONNECTIONS,
+            # uvicorn's 5 seconds are those of the clients: both would let go of a connection while the other uses it
+            timeout_keep_alive=int(2 * timeout),
         )  # fmt: skip
         try:
             socket = config.bind_socket()
@@ -66,7 +89,11 @@ def _lock(folder: Path) -> int:
     however it does."""
     import fcntl
 
-    fd = os.open(folder.expanduser().resolve() / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    place = folder.expanduser().resolve() / "lock"
+    try:
+        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ArgumentError(f"{place} cannot be used ({error.strerror}): it must be a file of its own") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

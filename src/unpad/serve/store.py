@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS refs (
     repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, kind TEXT NOT NULL, name TEXT NOT NULL, oid TEXT NOT NULL,
     PRIMARY KEY (repo, kind, name));
 CREATE TABLE IF NOT EXISTS tokens (name TEXT PRIMARY KEY COLLATE NOCASE, sha256 TEXT NOT NULL UNIQUE, scope TEXT NOT
-NULL);
+NULL, ends REAL);
 """
 
 
@@ -108,6 +108,8 @@ class Store:
         try:
             self._writer = self._connect()
             self._writer.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+            if "ends" not in {row[1] for row in self._writer.execute("PRAGMA table_info(tokens)")}:
+                self._writer.execute("ALTER TABLE tokens ADD COLUMN ends REAL")  # a folder of an older version
         except sqlite3.Error as error:
             raise ArgumentError(f"{self._file} is not the database of a Hub ({error}); choose another folder") from None
         self._tree = lru_cache(64)(self._read_tree)
@@ -151,18 +153,39 @@ class Store:
 
     def repo(self, kind: str, name: str) -> Repo:
         """The repository; Refused with 404 when there is none."""
-        found = self._rows("SELECT id, kind, name, private, created FROM repos WHERE kind = ? AND name = ?", kind, name)
-        if not found:
+        found = self.find(kind, name)
+        if found is None:
             raise Refused(404, f"there is no {kind} {name}", "RepoNotFound")
-        return Repo(*found[0])
+        return found
 
-    def repos(self, kind: str) -> list[Repo]:
-        """All repositories of a kind, the newest first."""
-        query = "SELECT id, kind, name, private, created FROM repos WHERE kind = ? ORDER BY created DESC, id DESC"
-        return [Repo(*row) for row in self._rows(query, kind)]
+    def find(self, kind: str, name: str) -> Repo | None:
+        """The repository; None when there is none."""
+        found = self._rows("SELECT id, kind, name, private, created FROM repos WHERE kind = ? AND name = ?", kind, name)
+        return Repo(*found[0]) if found else None
+
+    def repos(self, kind: str) -> list[tuple[Repo, Commit]]:
+        """All repositories of a kind, each with the newest commit of `main`, in no order."""
+        query = """SELECT r.id, r.kind, r.name, r.private, r.created,
+            c.oid, c.parent, c.title, c.message, c.author, c.created FROM repos r
+            JOIN refs ON refs.repo = r.id AND refs.kind = 'branch' AND refs.name = 'main'
+            JOIN commits c ON c.repo = r.id AND c.oid = refs.oid WHERE r.kind = ?"""
+        return [(Repo(*row[:5]), Commit(*row[5:])) for row in self._rows(query, kind)]
+
+    def move(self, repo: Repo, name: str) -> None:
+        """Give a repository another id; Refused with 409 when that is taken."""
+        try:
+            with self._transaction() as db:
+                db.execute("UPDATE repos SET name = ? WHERE id = ?", (name, repo.id))
+        except sqlite3.IntegrityError:
+            raise Refused(409, f"the {repo.kind} {name} exists already") from None
+
+    def set_private(self, repo: Repo, private: bool) -> None:
+        """Mark a repository as private or public."""
+        with self._transaction() as db:
+            db.execute("UPDATE repos SET private = ? WHERE id = ?", (private, repo.id))
 
     def delete(self, repo: Repo) -> None:
-        """Forget a repository with all its commits; contents stay, for others may share them."""
+        """Forget a repository with all its commits; contents stay until `prune`, for others may share them."""
         with self._transaction() as db:
             db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
 
@@ -253,19 +276,51 @@ class Store:
             db.execute("UPDATE refs SET oid = ? WHERE repo = ? AND kind = 'branch' AND name = ?", where)
         return oid
 
+    def squash(self, repo: Repo, branch: str, title: str, author: str) -> str:
+        """Put one commit with the files of `branch` in the place of its history, and return its hash."""
+        with self._transaction() as db:
+            query = "SELECT c.tree FROM refs JOIN commits c ON c.repo = refs.repo AND c.oid = refs.oid"
+            where = " WHERE refs.repo = ? AND refs.kind = 'branch' AND refs.name = ?"
+            head = db.execute(query + where, (repo.id, branch)).fetchone()
+            if head is None:
+                raise Refused(404, f"{repo.name} has no branch {branch!r:.100}", "RevisionNotFound")
+            oid = _insert(db, repo.id, None, title, "", author, _unpacked(head[0]))
+            where = "UPDATE refs SET oid = ? WHERE repo = ? AND kind = 'branch' AND name = ?"
+            db.execute(where, (oid, repo.id, branch))
+        return oid
+
+    def prune(self) -> tuple[int, int]:
+        """Remove the commits that no branch or tag leads to and the contents that no commit needs; returns how many
+        contents, and their bytes. Only the process that owns the folder may call it."""
+        with self._transaction() as db:
+            db.execute("""WITH RECURSIVE past (repo, oid) AS (
+                SELECT repo, oid FROM refs UNION SELECT c.repo, c.parent FROM past JOIN commits c
+                ON c.repo = past.repo AND c.oid = past.oid WHERE c.parent IS NOT NULL)
+                DELETE FROM commits WHERE (repo, oid) NOT IN (SELECT repo, oid FROM past)""")
+            needed = set[str]()
+            for (packed,) in db.execute("SELECT tree FROM commits"):
+                needed.update(entry.sha256 for entry in _unpacked(packed).values())
+        self._writer.executescript("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+        self.contents.clear_arriving()
+        here = [name for name in self.contents.names() if names.SHA256.fullmatch(name)]
+        freed = [self.contents.remove(name) for name in here if name not in needed]
+        return len(freed), sum(freed)
+
     # ---- tokens
 
-    def add_token(self, name: str, scope: str) -> str:
-        """A new access token, of which only the hash is kept; ArgumentError for a bad name or scope, or a name that
-        is taken."""
+    def add_token(self, name: str, scope: str, days: int = 0) -> str:
+        """A new access token, of which only the hash is kept; it ends after `days` (0: never). ArgumentError for a bad
+        name, scope or number of days, or a name that is taken."""
         if not names.is_name(name):
             raise ArgumentError(f"name={name!r:.100}: the name of a token is letters, digits, '-', '_' and '.'")
         if scope not in SCOPES:
             raise ArgumentError(f"scope={scope!r:.100} is not one of {', '.join(SCOPES)}")
-        token = "hf_" + secrets.token_urlsafe(32)
+        if not 0 <= days <= 36500:
+            raise ArgumentError(f"days={days} is not 0 (no end) to 36500")
+        token, ends = "hf_" + secrets.token_urlsafe(32), time.time() + days * 86400 if days else None
         try:
             with self._transaction() as db:
-                db.execute("INSERT INTO tokens VALUES (?, ?, ?)", (name, _hash(token), scope))
+                db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", (name, _hash(token), scope, ends))
         except sqlite3.IntegrityError:
             raise ArgumentError(f"there is a token {name!r} already; choose another --name") from None
         return token
@@ -277,12 +332,13 @@ class Store:
                 raise ArgumentError(f"there is no token {name!r:.100}")
 
     def has_tokens(self) -> bool:
-        """Whether requests need a token."""
+        """Whether requests need a token; one that has ended counts, so that no server opens by the passing of time."""
         return bool(self._rows("SELECT 1 FROM tokens LIMIT 1"))
 
     def token(self, token: str) -> tuple[str, str] | None:
-        """(name, scope) of an access token; None when it is none of ours."""
-        found = self._rows("SELECT name, scope FROM tokens WHERE sha256 = ?", _hash(token))
+        """(name, scope) of an access token; None when it is none of ours, or has ended."""
+        query = "SELECT name, scope FROM tokens WHERE sha256 = ? AND (ends IS NULL OR ends > ?)"
+        found = self._rows(query, _hash(token), time.time())
         return (found[0][0], found[0][1]) if found else None
 
 

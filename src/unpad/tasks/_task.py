@@ -130,7 +130,7 @@ class Task:
     auto_class: ClassVar[str]
     """Name of the class in `unpad.models.auto` that loads such a model."""
     default_model: ClassVar[str]
-    """What a pipeline loads when no model is named."""
+    """What a pipeline loads when no model is named: the model of the Hub that the field takes for the task."""
     default_data: ClassVar[str | None] = None
     """Bundled data that a command line learns from when none is named."""
     options: ClassVar[tuple[str, ...]] = ()

@@ -36,7 +36,7 @@ class FillMask(Task):
     name = "fill-mask"
     head = "masked-lm"
     auto_class = "AutoModelForMaskedLM"
-    default_model = "distilbert-base-uncased"
+    default_model = "distilroberta-base"
     default_data = "helpdesk/tickets"
     options = ("top_k", "targets")
     settings = ("chunk_size", "keep_last", "mlm_probability", "whole_word_mask")

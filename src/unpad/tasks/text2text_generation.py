@@ -11,7 +11,7 @@ class Text2TextGeneration(TextToText):
     """See `TextToText`."""
 
     name = "text2text-generation"
-    default_model = "google-t5/t5-base"
+    default_model = "t5-base"
     key = "generated"
     sources = ("input", "inputs", "source", "text", "prompt", "question", "instruction")
     targets = ("target", "targets", "output", "outputs", "label", "answer", "response", "completion")

@@ -37,7 +37,7 @@ class TextGeneration(Task):
     name = "text-generation"
     head = "causal-lm"
     auto_class = "AutoModelForCausalLM"
-    default_model = "openai-community/gpt2"
+    default_model = "gpt2"
     default_data = "helpdesk/tickets"
     options = ("prefix", "return_full_text", *FORMS, "stop_sequence")
     settings = ("block_size", "across", "keep_last", "keywords", "keyword_weight")

@@ -27,7 +27,7 @@ class Translation(TextToText):
     """See `TextToText`. Settings `source_lang` and `target_lang`, options `src_lang` and `tgt_lang` name the direction."""
 
     name = "translation"
-    default_model = "google-t5/t5-base"
+    default_model = "t5-base"
     options = (*TextToText.options, "src_lang", "tgt_lang")
     settings = ("source_lang", "target_lang", *TextToText.settings)
     key = "translation"

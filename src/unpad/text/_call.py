@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unpad.errors import ArgumentError, DataError, nearest
+from unpad.compat import modern
+from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.notices import say_once
 from unpad.text.formats import first_line, from_rust
 
@@ -115,6 +116,39 @@ def plan_for(
     return Plan(cutting if cut else None, filling if pad else None)
 
 
+def older(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call with those in `unknown` as they are spelled today; raises ArgumentError for what never was one."""
+    unknown = given.pop("unknown")
+    today = modern("tokenizer", {name: value for name, value in unknown.items() if name != "verbose"})
+    for name in today:
+        if name not in given:
+            raise ArgumentError(f"the tokenizer has no argument {name!r}{nearest(name, given)}")
+    if "padding" in today and given["padding"] is not False:
+        del today["padding"]
+    elif "padding" in today and given["max_length"] is None:
+        today["padding"] = "longest"
+    elif "padding" in today and given["truncation"] is None:
+        today.setdefault("truncation", True)
+    return {**given, **today}
+
+
+def prepare_seq2seq_batch(
+    tokenizer: Tokenizer, src_texts: Any, tgt_texts: Any = None, max_length: int | None = None, max_target_length: int | None = None,
+    padding: bool | str = "longest", return_tensors: str | None = None, truncation: bool | str = True, **options: Any,
+) -> Any:  # fmt: skip
+    """Sources, and with `tgt_texts` the column `labels`: the older spelling of a call with `text_target=`."""
+    for name in ("src_lang", "tgt_lang"):
+        if options.get(name) is not None:
+            setattr(tokenizer, name, options[name])
+        options.pop(name, None)
+    shared = {"padding": padding, "truncation": truncation, "return_tensors": return_tensors, **options}
+    batch = tokenizer(src_texts, max_length=max_length, **shared)
+    if tgt_texts is not None:
+        most = max_length if max_target_length is None else max_target_length
+        batch["labels"] = tokenizer(text_target=tgt_texts, max_length=most, **shared)["input_ids"]
+    return batch
+
+
 def _choice(name: str, value: Any, allowed: Mapping[Any, str | None]) -> str | None:
     value = getattr(value, "value", value)  # enumerations of other libraries
     if (value is None or isinstance(value, (bool, str))) and value in allowed:
@@ -128,6 +162,11 @@ def _sequence(what: str, value: Any) -> Any:
     """A string as it is; any other sequence as a list or tuple."""
     if isinstance(value, (str, list, tuple)):
         return value
+    columns = getattr(value, "column_names", getattr(value, "columns", None))
+    if columns is not None:  # iterating one would give the names of its columns
+        names = list(map(str, columns))
+        which = f"pass one column, e.g. data[{names[0]!r}]" if names else "pass one column of one with rows"
+        raise DataError(f"{what!r} is a table with the columns {listing(names) or 'none'}; {which}")
     for convert in ("to_pylist", "tolist"):
         if hasattr(value, convert):
             found = getattr(value, convert)()

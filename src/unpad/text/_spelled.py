@@ -7,7 +7,7 @@ does, and after these the hidden ones: pieces that take part in splitting but ha
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import BPE, Unigram
 
-from unpad.errors import ArgumentError, CheckpointError, nearest
+from unpad.errors import ArgumentError, CheckpointError, listing, nearest
 from unpad.text import _sentencepiece
 from unpad.text._sentencepiece import NORMAL, USER_DEFINED
 
@@ -35,7 +35,7 @@ class Spelled:
         self.ids: dict[str, int] = json.loads(files["vocab.json"])
         self.names = {i: token for token, i in self.ids.items()}
         self.hidden = sides["source"].get_vocab_size(with_added_tokens=False) - len(self.ids)
-        self.codes = [token for token in self.ids if token.startswith(">>") and token.endswith("<<")]
+        self.codes = _codes(self.ids)
 
     def __getstate__(self) -> dict[str, Any]:
         for rust in self.sides.values():
@@ -90,9 +90,8 @@ class Spelled:
         for token in map(str, (getattr(t, "content", t) for t in tokens)):
             inside = [rust.token_to_id(token) for rust in self.sides.values()]
             if len(set(inside)) > 1 or (inside[0] is not None and self.token_to_id(token) is None):
-                raise ArgumentError(
-                    f"{token!r:.60} cannot be added: it is a piece of the vocabulary already; choose another"
-                )
+                what = f"{token!r:.60} cannot be added"
+                raise ArgumentError(f"{what}: it is a piece of the vocabulary already; choose another")
         return max(getattr(rust, add)(tokens) for rust in self.sides.values())
 
     def add_special_tokens(self, tokens: list[Any]) -> int:
@@ -105,10 +104,8 @@ class Spelled:
         for i, row in enumerate(rows if self.codes else ()):
             code = row[: row.find("<<") + 2] if isinstance(row, str) and row.startswith(">>") else ""
             if code and " " not in code and code not in self.ids:
-                known = ", ".join(self.codes[:12])
-                raise ArgumentError(
-                    f"row {i} begins with the language code {code!r}, which this model does not know{nearest(code, self.codes)}; known are {known}"
-                )
+                found, like = f"row {i} begins with the language code {code!r}", nearest(code, self.codes)
+                raise ArgumentError(f"{found}, which this model does not know{like}; known are {listing(self.codes)}")
         return self.sides[self.side].encode_batch(rows, **options)
 
     def ids_of(self, encodings: Sequence[Any]) -> list[list[int]]:
@@ -142,39 +139,54 @@ class Spelled:
         return [self.decode(row, skip_special_tokens) for row in rows]
 
 
-def _files(path: Path, *names: str) -> dict[str, bytes]:
-    """Contents of files beside a vocab.json, and its own after a look at its ids."""
-    found = {}
+def _codes(tokens: Iterable[str]) -> list[str]:
+    """The language codes among tokens."""
+    return [token for token in tokens if token.startswith(">>") and token.endswith("<<")]
+
+
+def read_beside(path: Path, *names: str) -> tuple[dict[str, int], str, dict[str, bytes]]:
+    """Ids of a vocab.json, text of the merges.txt beside it (if that is among `names`), and all files as they are.
+
+    CheckpointError for files that cannot be read, and for a vocab.json that is no dictionary of ids.
+    """
+    files, ids, merges = {}, {}, ""
     for name in ("vocab.json", *names):
+        file = path.with_name(name)
         try:
-            found[name] = path.with_name(name).read_bytes()
-            ids = sorted(json.loads(found["vocab.json"]).values())
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise CheckpointError(
-                f"{str(path.with_name(name))!r} cannot be read ({getattr(error, 'strerror', None) or error}); copy vocab.json, {', '.join(names)}, which belong together"
-            ) from error
-        if ids != list(range(len(ids))):
-            raise CheckpointError(
-                f"{str(path)!r} does not give each id from 0 to {len(ids) - 1} one token; copy it again"
+            files[name] = file.read_bytes()
+            if name == "vocab.json":
+                ids = json.loads(files[name])
+            elif name == "merges.txt":
+                merges = files[name].decode()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            how = (
+                f"copy vocab.json and {', '.join(names)}, which belong together, or give a folder with a tokenizer.json"
             )
-    return found
+            raise CheckpointError(f"{str(file)!r} cannot be read ({why}); {how}") from error
+    if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
+        raise CheckpointError(f"{str(path)!r} is no dictionary of tokens and their ids; copy it again")
+    return ids, merges, files
+
+
+def _check_gaps(path: Path, ids: dict[str, int]) -> None:
+    if sorted(ids.values()) != list(range(len(ids))):
+        last = len(ids) - 1
+        raise CheckpointError(f"{str(path)!r} does not give each id from 0 to {last} one token; copy it again")
 
 
 def marian(path: Path, separate: bool, special: set[str], unknown: str) -> Spelled:
     """Read vocab.json, source.spm and target.spm; raises CheckpointError when one is missing or no such file."""
     if separate:
-        raise CheckpointError(
-            f"{str(path)!r}: separate_vocabs=True (a vocabulary of its own for the target) is not supported"
-        )
-    files = _files(path, "source.spm", "target.spm")
-    ids = json.loads(files["vocab.json"])
+        what = "separate_vocabs=True (a vocabulary of its own for the target)"
+        raise CheckpointError(f"{str(path)!r}: {what} is not supported")
+    ids, _, files = read_beside(path, "source.spm", "target.spm")
+    _check_gaps(path, ids)
     models = {side: _sentencepiece.read(path.with_name(f"{side}.spm")) for side in ("source", "target")}
     pieces = {s: {p.text: p.score for p in m.pieces if p.type in (NORMAL, USER_DEFINED)} for s, m in models.items()}
-    whole = [
-        *sorted(ids, key=ids.__getitem__),
-        *sorted((pieces["source"].keys() | pieces["target"].keys()) - ids.keys()),
-    ]
-    codes = [token for token in ids if token.startswith(">>") and token.endswith("<<")]
+    hidden = (pieces["source"].keys() | pieces["target"].keys()) - ids.keys()
+    whole = [*sorted(ids, key=ids.__getitem__), *sorted(hidden)]
+    codes = _codes(ids)
     kept, sides = special.union(codes), {}
     for side, model in models.items():
         scores = pieces[side]
@@ -192,11 +204,10 @@ def marian(path: Path, separate: bool, special: set[str], unknown: str) -> Spell
 
 def ctrl(path: Path, unknown: str) -> Spelled:
     """Read vocab.json, where `@@` ends what goes on, and merges.txt, where `</w>` ends a word."""
-    files = _files(path, "merges.txt")
-    ids = json.loads(files["vocab.json"])
+    ids, text, files = read_beside(path, "merges.txt")
+    _check_gaps(path, ids)
     # As the reference reads them: split at any white space, and of two equal merges the later counts.
-    lines = enumerate(files["merges.txt"].decode().split("\n")[1:-1])
-    ranks = {pair: i for i, line in lines if len(pair := tuple(line.split())) == 2}
+    ranks = {pair: i for i, line in enumerate(text.split("\n")[1:-1]) if len(pair := tuple(line.split())) == 2}
     merges: list[Any] = sorted(ranks, key=ranks.__getitem__)
     vocabulary = {_entry(token) if token != unknown else token: i for token, i in ids.items()}
     for pair in merges:

@@ -101,18 +101,17 @@ class BatchEncoding(UserDict):
         super().__init__(data)
         self.cut = cut
         """Numbers of the rows of which truncation has lost something."""
-        self._encodings = encodings
-        if n_sequences is None and encodings:
-            n_sequences = encodings[0].n_sequences
-        self._n_sequences = n_sequences
+        self.encodings = encodings
+        self.n_sequences = encodings[0].n_sequences if n_sequences is None and encodings else n_sequences
+        """1 for single texts, 2 for pairs, None when not known."""
         self.convert_to_tensors(tensor_type)
 
     def __getitem__(self, item: Any) -> Any:
         """A column by name, the `Encoding` of a row by number, or a slice of rows."""
         if isinstance(item, str):
             return self.data[item]
-        if self._encodings is not None:
-            return self._encodings[item]
+        if self.encodings is not None:
+            return self.encodings[item]
         if isinstance(item, slice):
             return {key: value[item] for key, value in self.data.items()}
         raise KeyError(f"{item!r}: ask for a column by name ({', '.join(map(str, self.data))}) or for a slice")
@@ -126,25 +125,14 @@ class BatchEncoding(UserDict):
     @property
     def is_fast(self) -> bool:
         """True when rows remember their tokens, words and characters."""
-        return self._encodings is not None
-
-    @property
-    def encodings(self) -> list[Encoding] | None:
-        """The `tokenizers.Encoding` of each row."""
-        return self._encodings
-
-    @property
-    def n_sequences(self) -> int | None:
-        """1 for single texts, 2 for pairs, None when not known."""
-        return self._n_sequences
+        return self.encodings is not None
 
     def _row(self, batch_index: int) -> Encoding:
-        if not self._encodings:
-            raise DataError(
-                "this batch does not remember its texts (it was padded, copied or built by hand); "
-                "ask the BatchEncoding that the tokenizer call returned"
-            )
-        return self._encodings[batch_index]
+        if not self.encodings:
+            why = "it was padded, copied or built by hand"
+            how = "ask the BatchEncoding that the tokenizer call returned"
+            raise DataError(f"this batch does not remember its texts ({why}); {how}")
+        return self.encodings[batch_index]
 
     def _at(self, first: int, second: int | None) -> tuple[Encoding, int]:
         """`(row, position)` from `(position)` alone, which means row 0, or `(row number, position)`."""

@@ -33,21 +33,20 @@ FILES = (
     *VOCABULARIES, "merges.txt", "source.spm", "target.spm", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"
 )  # fmt: skip
 _NOT_WRITTEN = (
-    "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "added_tokens_decoder",
-    "extra_special_tokens", "max_len",
+    *SPECIAL, "additional_special_tokens", "extra_special_tokens", "added_tokens_decoder", "max_len", "name_or_path",
+    "special_tokens_map_file", "tokenizer_file", "vocab_file",
 )  # fmt: skip
-"""Keys of tokenizer_config.json that are paths of another machine, or that tokenizer.json now holds."""
-
-
+"""Keys of tokenizer_config.json that are paths of another machine, or that are written anew."""
+_PLAIN = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces")
+"""Fields of `Settings` that tokenizer_config.json holds under the same names."""
 _BERT_NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 OVERRIDES = (
-    *SPECIAL, *_BERT_NORMALIZER, *formats.OPTIONS, "additional_special_tokens", "extra_special_tokens", "model_max_length",
-    "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces", "tokenizer_class", "src_lang",
-    "tgt_lang",
+    *SPECIAL, *_BERT_NORMALIZER, *formats.OPTIONS, *_PLAIN, "additional_special_tokens", "extra_special_tokens", "tokenizer_class",
+    "src_lang", "tgt_lang",
 )  # fmt: skip
 
 
@@ -82,31 +81,22 @@ def read(path: str | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[An
         if key not in OVERRIDES:
             raise ArgumentError(f"from_pretrained() has no argument {key!r}{nearest(key, OVERRIDES)}")
     vocabulary = _vocabulary_file(Path(path))
-    folder = vocabulary.parent
-    stored = _json(folder / "tokenizer_config.json")
-    config = {**stored, **overrides}
-    added = _added_tokens(folder, config)
-    if "added_tokens_decoder" not in stored:  # the older of the two places, and the one that older files mean
-        config = {**config, **_json(folder / "special_tokens_map.json"), **overrides}
+    stored, config, added = _configuration(vocabulary.parent, overrides)
+    formats.check_options(config)
     raw = vocabulary.suffix == ".json" and vocabulary.name != "vocab.json"
     rust = _read_json(vocabulary) if raw else None
-    formats.check_options(config)
+    name = _class_name(vocabulary, rust, config)
+    known = formats.FAMILIES.get(name)
+    family = known or formats.Family("", {})
 
-    name = str(config.get("tokenizer_class") or "").removesuffix("Fast")
-    if not name or (rust is None and name in formats.NAMELESS):
-        name = formats.CLASS_OF_MODEL.get(str(_json(folder / "config.json").get("model_type")), "")
-    like_bert = rust is None or isinstance(rust.normalizer, normalizers.BertNormalizer)
-    if not name and (vocabulary.suffix == ".txt" or (rust and isinstance(rust.model, WordPiece) and like_bert)):
-        name = "BertTokenizer"
-    family = formats.FAMILIES.get(name)
-    tokens = {key: config.get(key, family.special.get(key) if family else None) for key in SPECIAL}
+    tokens = {key: config.get(key, family.special.get(key)) for key in SPECIAL}
     extra = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
     if not isinstance(extra, (list, tuple)):
         extra = []  # a dictionary of model-specific names: their tokens are in tokenizer.json; kept in `config`
     named = {key: _content(token) for key, token in tokens.items() if token is not None}
-    whole = {**(family.special if family else {}), **named}
+    whole = {**family.special, **named}
     if rust is None:
-        family = formats.family_of(vocabulary, name)
+        family = known = formats.family_of(vocabulary, name)
         if vocabulary.suffix == ".txt":
             rust = _read_vocab_txt(vocabulary, whole["unk_token"])
         else:
@@ -116,61 +106,79 @@ def read(path: str | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[An
             tokens["mask_token"] = AddedToken(named["mask_token"], lstrip=True, normalized=False, special=True)
     else:
         formats.change_pipeline(rust, family, config, overrides)
-    _register(rust, [*added.values(), *[tokens[key] for key in named], *extra])
-    for i, token in added.items():
-        if rust.token_to_id(token.content) != i:
-            raise CheckpointError(
-                f"the files of {str(folder)!r} give the added token {token.content!r} the id {i}, but the vocabulary "
-                f"gives it {rust.token_to_id(token.content)}; the vocabulary file belongs to another checkpoint"
-            )
+    _register(rust, added, [*[tokens[key] for key in named], *extra], vocabulary.parent)
     if isinstance(rust.normalizer, normalizers.BertNormalizer):
         for key, attribute in _BERT_NORMALIZER.items():
             if key in config:
                 setattr(rust.normalizer, attribute, config[key])
-    inside = ((code, rust.token_to_id(code)) for code in (family.languages if family else ()))
+
+    inside = ((code, rust.token_to_id(code)) for code in family.languages)
     codes = {code: i for code, i in inside if i is not None}
     asked_for = [key for key in ("src_lang", "tgt_lang") if (config if codes else overrides).get(key)]
     spoken = {key: formats.language(config[key], key, list(codes)) for key in asked_for}
     if codes:
         spoken.setdefault("src_lang", "en_XX" if "en_XX" in codes else next(iter(codes)))
-    around = ({"cls_token", "sep_token"} & overrides.keys()) if family and "cls_token" in family.special else set()
-    around |= {"add_bos_token", "add_eos_token"} & config.keys() if family else set()
-    if family and (not raw or around or codes):
+    around = ({"cls_token", "sep_token"} & overrides.keys()) if "cls_token" in family.special else set()
+    around |= {"add_bos_token", "add_eos_token"} & config.keys()
+    if known and (not raw or around or codes):
         formats.use_template(rust, family, {**whole, "language": spoken.get("src_lang", "")}, config)
 
-    # Fixed lengths of one program that saved the file must not reach calls; its sides are the tokenizer's own.
-    sides = {
-        "padding_side": (rust.padding or {}).get("direction"),
-        "truncation_side": (rust.truncation or {}).get("direction"),
-    }
-    sides["padding_side"] = sides["padding_side"] or (family.padding_side if family else None)
-    rust.no_padding()
-    rust.no_truncation()
-    for key in sides:
-        sides[key] = config.get(key) or sides[key] or "right"
-        if sides[key] not in ("left", "right"):
-            raise ArgumentError(f"{key}={sides[key]!r} is not known; allowed are 'left' and 'right'")
+    sides = _sides(rust, family, config)
     limit = config.get("model_max_length", config.get("max_len"))
     if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit < 1 or limit % 1):
-        raise ArgumentError(
-            f"model_max_length={limit!r:.60} ({type(limit).__name__}) is no number of tokens; give a whole number above 0"
-        )
+        what = f"model_max_length={limit!r:.60} ({type(limit).__name__})"
+        raise ArgumentError(f"{what} is no number of tokens; give a whole number above 0")
     asked = {key: value for key, value in overrides.items() if key in formats.OPTIONS}
-    name = (family.saved_as or name) if family else config.get("tokenizer_class", "")
+    name = (family.saved_as or name) if known else config.get("tokenizer_class", "")
     settings = Settings(
         special=named,
         extra=[_content(token) for token in extra],
         model_max_length=NO_LIMIT if limit is None else int(limit),
-        padding_side=str(sides["padding_side"]),
-        truncation_side=str(sides["truncation_side"]),
-        model_input_names=list(
-            config.get("model_input_names") or (family.inputs if family else ["input_ids", "attention_mask"])
-        ),
+        model_input_names=list(config.get("model_input_names") or family.inputs),
         clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
         config={**stored, **asked, **spoken, **({"tokenizer_class": name} if name else {})},
         languages=codes,
+        **sides,
     )
     return rust, settings
+
+
+def _configuration(
+    folder: Path, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[int, AddedToken]]:
+    """(tokenizer_config.json, all settings of the folder under the overrides, tokens beyond the vocabulary by id)."""
+    stored = _json(folder / "tokenizer_config.json")
+    config = {**stored, **overrides}
+    added = _added_tokens(folder, config)
+    if "added_tokens_decoder" not in stored:  # the older of the two places, and the one that older files mean
+        config = {**config, **_json(folder / "special_tokens_map.json"), **overrides}
+    return stored, config, added
+
+
+def _class_name(vocabulary: Path, rust: RustTokenizer | None, config: Mapping[str, Any]) -> str:
+    """The tokenizer class, by the first that says it: settings, kind of model, vocabulary; else empty."""
+    name = str(config.get("tokenizer_class") or "").removesuffix("Fast")
+    if not name or (rust is None and name in formats.NAMELESS):
+        model_type = _json(vocabulary.parent / "config.json").get("model_type")
+        name = formats.CLASS_OF_MODEL.get(str(model_type), "")
+    like_bert = rust is None or isinstance(rust.normalizer, normalizers.BertNormalizer)
+    if not name and (vocabulary.suffix == ".txt" or (rust and isinstance(rust.model, WordPiece) and like_bert)):
+        name = "BertTokenizer"
+    return name
+
+
+def _sides(rust: Any, family: formats.Family, config: Mapping[str, Any]) -> dict[str, str]:
+    """`padding_side` and `truncation_side`, by the settings, tokenizer.json or the family; lengths fixed there are dropped."""
+    sides = {}
+    for key, state, usual in (
+        ("padding_side", rust.padding, family.padding_side), ("truncation_side", rust.truncation, "right")
+    ):  # fmt: skip
+        sides[key] = config.get(key) or (state or {}).get("direction") or usual
+        if sides[key] not in ("left", "right"):
+            raise ArgumentError(f"{key}={sides[key]!r} is not known; allowed are 'left' and 'right'")
+    rust.no_padding()
+    rust.no_truncation()
+    return sides
 
 
 def write(folder: str | os.PathLike[str], rust: Any, settings: Settings) -> tuple[str, ...]:
@@ -181,20 +189,13 @@ def write(folder: str | os.PathLike[str], rust: Any, settings: Settings) -> tupl
     specials: dict[str, Any] = dict(settings.special)
     if settings.extra:
         specials["additional_special_tokens"] = settings.extra
-    config = {k: v for k, v in settings.config.items() if k not in _NOT_WRITTEN or isinstance(v, dict)}
-    config.pop("added_tokens_decoder", None)
-    for key in (*SPECIAL, "additional_special_tokens"):
-        config.pop(key, None)
+    config = {k: v for k, v in settings.config.items() if k not in _NOT_WRITTEN}
+    if isinstance(settings.config.get("extra_special_tokens"), dict):
+        config["extra_special_tokens"] = settings.config["extra_special_tokens"]
     config.update(specials)
+    config.update({key: getattr(settings, key) for key in _PLAIN})
     if isinstance(rust.normalizer, normalizers.BertNormalizer):  # transformers rebuilds the normalizer from these
         config.update({key: getattr(rust.normalizer, name) for key, name in _BERT_NORMALIZER.items()})
-    config.update(
-        model_max_length=settings.model_max_length,
-        padding_side=settings.padding_side,
-        truncation_side=settings.truncation_side,
-        model_input_names=list(settings.model_input_names),
-        clean_up_tokenization_spaces=settings.clean_up_tokenization_spaces,
-    )
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     if isinstance(rust, Spelled):
         flags = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
@@ -214,9 +215,8 @@ def write(folder: str | os.PathLike[str], rust: Any, settings: Settings) -> tupl
             os.replace(part, target / name)
     except OSError as error:
         advice = "free some space" if error.errno == errno.ENOSPC else "give a folder that can be written"
-        raise CheckpointError(
-            f"the tokenizer cannot be saved to {str(target)!r} ({error.strerror or error}); {advice}"
-        ) from error
+        wrong = f"the tokenizer cannot be saved to {str(target)!r} ({error.strerror or error})"
+        raise CheckpointError(f"{wrong}; {advice}") from error
     return tuple(str(target / name) for name in texts)
 
 
@@ -226,17 +226,14 @@ def _vocabulary_file(path: Path) -> Path:
         for name in ("vocab.json",) if two_sides else VOCABULARIES:  # a tokenizer.json has but one side
             if (path / name).is_file():
                 return path / name
-        there = sorted(p.name for p in path.iterdir())
-        raise CheckpointError(
-            f"the folder {str(path)!r} has no tokenizer files ({', '.join(VOCABULARIES)}); "
-            f"it holds: {listing(there) or 'nothing'}; give the folder of a checkpoint"
-        )
+        there = listing(sorted(p.name for p in path.iterdir())) or "nothing"
+        wrong = f"the folder {str(path)!r} has no tokenizer files ({', '.join(VOCABULARIES)})"
+        raise CheckpointError(f"{wrong}; it holds: {there}; give the folder of a checkpoint")
     if not path.is_file():
         raise CheckpointError(f"tokenizer {str(path)!r}: there is no such file or folder; check the path")
     if path.suffix not in (".json", ".txt", ".model"):
-        raise CheckpointError(
-            f"tokenizer {str(path)!r} is a {path.suffix or 'nameless'} file; give a tokenizer.json, another vocabulary file ({', '.join(VOCABULARIES[1:])}) or the folder of one"
-        )
+        how = f"give a tokenizer.json, another vocabulary file ({', '.join(VOCABULARIES[1:])}) or the folder of one"
+        raise CheckpointError(f"tokenizer {str(path)!r} is a {path.suffix or 'nameless'} file; {how}")
     return path
 
 
@@ -257,7 +254,7 @@ def _read_json(path: Path) -> RustTokenizer:
     try:
         return RustTokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises bare Exception for whatever is wrong with a file
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        said = formats.first_line(error)
         raise CheckpointError(f"{str(path)!r} is not a readable tokenizer.json ({said}); copy it again") from error
 
 
@@ -268,10 +265,8 @@ def _read_vocab_txt(path: Path, unknown: str) -> RustTokenizer:
     except Exception as error:  # the Rust side raises bare Exception
         raise CheckpointError(f"{str(path)!r} cannot be read as UTF-8 text ({error}); copy it again") from error
     if unknown not in vocabulary:
-        raise CheckpointError(
-            f"{str(path)!r} has no line {unknown!r} among its {len(vocabulary)}, so it is no WordPiece vocabulary; "
-            "pass unk_token= when its unknown token has another name"
-        )
+        wrong = f"{str(path)!r} has no line {unknown!r} among its {len(vocabulary)}, so it is no WordPiece vocabulary"
+        raise CheckpointError(f"{wrong}; pass unk_token= when its unknown token has another name")
     rust = RustTokenizer(WordPiece(vocabulary, unk_token=unknown))
     _like_bert(rust, lowercase=True)
     return rust
@@ -279,11 +274,9 @@ def _read_vocab_txt(path: Path, unknown: str) -> RustTokenizer:
 
 def _like_bert(rust: RustTokenizer, lowercase: bool) -> None:
     """Set BERT's rules for words."""
-    rust.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
-    )
+    rust.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.WordPiece(prefix="##")
+    rust.decoder = decoders.WordPiece()
 
 
 def _content(token: Any) -> str:
@@ -312,13 +305,18 @@ def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedTok
     }
 
 
-def _register(rust: Any, tokens: list[Any]) -> None:
-    """Make sure that each token is known as one that is never split; new ones get the next free ids."""
+def _register(rust: Any, added: Mapping[int, AddedToken], tokens: list[Any], folder: Path) -> None:
+    """Make sure that each token is known as one that is never split; those of `added` must get their ids, others the next free ones."""
     known = {token.content for token in rust.get_added_tokens_decoder().values()}
-    for token in map(_added_token, tokens):
+    for token in map(_added_token, [*added.values(), *tokens]):
         if token.content not in known:
             known.add(token.content)
             (rust.add_special_tokens if token.special else rust.add_tokens)([token])
+    for i, token in added.items():
+        if (found := rust.token_to_id(token.content)) != i:
+            wrong = f"the files of {str(folder)!r} give the added token {token.content!r} the id {i}"
+            how = "the vocabulary file belongs to another checkpoint"
+            raise CheckpointError(f"{wrong}, but the vocabulary gives it {found}; {how}")
 
 
 def _blank(item: Any) -> bool:
@@ -371,9 +369,8 @@ def train_new(rust: Any, texts: Iterable[Any], vocab_size: int, new: list[Any]) 
         if not formats.from_rust(error):
             raise
         said = formats.first_line(error)
-        raise DataError(
-            f"no vocabulary of {vocab_size} tokens can be learnt from these texts ({said}); pass more texts, all strings"
-        ) from error
+        wrong = f"no vocabulary of {vocab_size} tokens can be learnt from these texts ({said})"
+        raise DataError(f"{wrong}; pass more texts, all strings") from error
     _renumber(around, trained)
     return RustTokenizer.from_str(json.dumps({**json.loads(trained.to_str()), "post_processor": around}))
 
@@ -403,12 +400,10 @@ def train_first(
     else:
         formats.use_pipeline(rust, family, family.options, normalizers.NFKC())
     ends = family.words == "spaced" if add_eos is None else add_eos
-    if kind == "wordpiece" or (ends and "add_eos_token" not in family.options):
-        formats.use_template(rust, family, special, {})
-    elif ends:
+    if kind == "wordpiece" or ends:
         formats.use_template(rust, family, special, {"add_eos_token": True})
-    settings = Settings(special, more, model_input_names=list(family.inputs))
-    settings.config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings = Settings(special, more, model_input_names=list(family.inputs), config=config)
     return train_new(rust, texts, vocab_size, []), settings
 
 

@@ -6,7 +6,6 @@ its facts are those of the class of that name in transformers 5. WordPiece (`voc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,6 @@ _Facts = Mapping[str, Any]
 
 _IDS_MASK = ("input_ids", "attention_mask")
 _IDS_TYPES_MASK = ("input_ids", "token_type_ids", "attention_mask")
-_TEXT_AFTER_TEXT = ("$A:0", "$A:0 $B:1")
 _CLS_SEP = ("{cls_token}:0 $A:0 {sep_token}:0", "{cls_token}:0 $A:0 {sep_token}:0 $B:1 {sep_token}:1")
 _CLS_SEP_SEP = (_CLS_SEP[0], "{cls_token}:0 $A:0 {sep_token}:0 {sep_token}:0 $B:0 {sep_token}:0")
 
@@ -37,7 +35,7 @@ class Family(NamedTuple):
     special: dict[str, str]
     inputs: tuple[str, ...] = _IDS_MASK
     """Columns that a call returns by default."""
-    template: tuple[str, str] = _TEXT_AFTER_TEXT
+    template: tuple[str, str] = ("$A:0", "$A:0 $B:1")
     """Special tokens and type ids of a text, and of a pair."""
     normalizer: tuple[str, ...] = ()
     """Steps of `_STEPS` that a text passes, in order."""
@@ -192,19 +190,16 @@ def family_of(path: Path, name: str) -> Family:
     fitting = [key for key, row in FAMILIES.items() if row.words in by_ending[path.suffix]]
     if name not in fitting:
         why = f"a {name} is not known to have such a file" if name else "nothing says of which class it is"
-        raise CheckpointError(
-            f"{str(path)!r} cannot be read: {why}{nearest(name, fitting)}; pass tokenizer_class= "
-            f"({', '.join(fitting)}), or give a folder with a tokenizer.json"
-        )
+        how = f"pass tokenizer_class= ({', '.join(fitting)}), or give a folder with a tokenizer.json"
+        raise CheckpointError(f"{str(path)!r} cannot be read: {why}{nearest(name, fitting)}; {how}")
     return FAMILIES[name]
 
 
 def language(code: Any, key: str, known: Sequence[str]) -> str:
     """A language code; ArgumentError when it is not among the `known` ones, or there are none."""
     if code not in known:
-        raise ArgumentError(
-            f"{key}={code!r:.60} is no language code of this tokenizer{nearest(code, known)}; known are: {listing(known) or 'none'}"
-        )
+        wrong = f"{key}={code!r:.60} is no language code of this tokenizer{nearest(code, known)}"
+        raise ArgumentError(f"{wrong}; known are: {listing(known) or 'none'}")
     return str(code)
 
 
@@ -226,8 +221,7 @@ def read(path: Path, family: Family, config: _Facts, named: _Facts) -> Any:
     except BaseException as error:
         if not from_rust(error) or isinstance(error, CheckpointError):
             raise
-        said = first_line(error)
-        raise CheckpointError(f"{str(path)!r} is no usable vocabulary ({said}); copy it again") from error
+        raise CheckpointError(f"{str(path)!r} is no usable vocabulary ({first_line(error)}); copy it again") from error
     return rust
 
 
@@ -239,28 +233,16 @@ def extra_tokens(rust: Any, family: Family) -> list[str]:
 
 def _bpe(path: Path, family: Family, unknown: str | None) -> BPE:
     """BPE from vocab.json (token to id) and the merges.txt beside it (two tokens a line, best merge first)."""
-    read: dict[str, Any] = {}
-    for name, parse in (("vocab.json", json.loads), ("merges.txt", bytes.decode)):
-        file = path.with_name(name)
-        try:
-            read[name] = parse(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{str(file)!r} cannot be read ({getattr(error, 'strerror', None) or error}); copy vocab.json and "
-                "merges.txt, which belong together, or give a folder with a tokenizer.json"
-            ) from error
-    ids, merges = read["vocab.json"], []
-    if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
-        raise CheckpointError(f"{str(path)!r} is no dictionary of tokens and their ids; copy it again")
-    for i, line in enumerate(read["merges.txt"].split("\n"), start=1):
+    ids, text, _ = _spelled.read_beside(path, "merges.txt")
+    merges = []
+    for i, line in enumerate(text.split("\n"), start=1):
         left, _, right = line.removesuffix("\r").partition(" ")
         if line.strip() and not line.startswith("#version"):
             strange = [token for token in (left, right, left + right) if token not in ids]
             if strange:
-                raise CheckpointError(
-                    f"{str(path.with_name('merges.txt'))!r} has a bad line {i}, {line!r:.60}: a merge is two tokens, and "
-                    f"vocab.json has no {strange[0]!r:.60}; copy both files again"
-                )
+                where = f"{str(path.with_name('merges.txt'))!r} has a bad line {i}, {line!r:.60}"
+                why = f"a merge is two tokens, and vocab.json has no {strange[0]!r:.60}"
+                raise CheckpointError(f"{where}: {why}; copy both files again")
             merges.append((left, right))
     suffix = "</w>" if family.words == "suffixed" else ""
     unknown = unknown if suffix else None  # bytes are never unknown
@@ -321,14 +303,14 @@ def use_pipeline(rust: RustTokenizer, family: Family, options: _Facts, charsmap:
         rust.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
 
 
-def change_pipeline(rust: RustTokenizer, family: Family | None, config: _Facts, asked: _Facts) -> None:
+def change_pipeline(rust: RustTokenizer, family: Family, config: _Facts, asked: _Facts) -> None:
     """Make options true of a pipeline that came out of a tokenizer.json: those `asked` for, and add_prefix_space."""
     if isinstance(rust.pre_tokenizer, pre_tokenizers.ByteLevel):
         if "add_prefix_space" in config:
             for part in (rust.pre_tokenizer, rust.post_processor):
                 if isinstance(part, (pre_tokenizers.ByteLevel, processors.RobertaProcessing)):
                     part.add_prefix_space = bool(config["add_prefix_space"])
-    elif family is not None and family.words == "spaced" and family.options.keys() & asked.keys():
+    elif family.words == "spaced" and family.options.keys() & asked.keys():
         found: Any = rust.normalizer
         steps: list[Any] = list(found) if hasattr(found, "__getitem__") else [found]
         maps = [step for step in steps if isinstance(step, normalizers.Precompiled)]
@@ -345,10 +327,8 @@ def use_template(rust: Any, family: Family, named: _Facts, config: _Facts) -> No
     else:
         single, pair = ([part.format(**named) for part in text.split()] for text in family.template)
         if "add_bos_token" in family.options:
-            wanted = _options(family, config)
-            bos, eos = (
-                [named[key]] if wanted[f"add_{key}"] and key in named else [] for key in ("bos_token", "eos_token")
-            )
+            wanted, ends = _options(family, config), ("bos_token", "eos_token")
+            bos, eos = ([named[key]] if wanted[f"add_{key}"] and key in named else [] for key in ends)
             single, again = ([f"{token}:{i}" for token in (*bos, text, *eos)] for i, text in enumerate(("$A", "$B")))
             pair = single + again
         used = [(token, i) for token, i in ids.items() if any(f"{token}:{t}" in pair for t in (0, 1, 2))]

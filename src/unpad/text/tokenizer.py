@@ -17,7 +17,8 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import BPE
 
 from unpad.errors import ArgumentError, DataError, nearest
-from unpad.hub import resolve
+from unpad.hub.pull import resolve, split_options
+from unpad.hub.push import also_push, push_tokenizer
 from unpad.notices import say_once
 from unpad.text import files
 from unpad.text._call import (
@@ -29,7 +30,9 @@ from unpad.text._call import (
     columns_of,
     explained,
     filled,
+    older,
     plan_for,
+    prepare_seq2seq_batch,
     rows_of,
 )  # fmt: skip
 from unpad.text._spelled import Spelled
@@ -108,11 +111,17 @@ class Tokenizer:
         self._applied: Plan | None = None
         self._report = TruncationReport()
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Write the files that unpad and transformers read; returns their paths."""
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *, push_to_hub: bool = False, repo_id: str | None = None, **hub: Any
+    ) -> tuple[str, ...]:  # fmt: skip
+        """Write the files that unpad and transformers read; returns their paths. `push_to_hub`: and do that, with `hub`."""
         with self._lock:
             self._apply(Plan(None, None, self._side(False)))
-            return files.write(save_directory, self._rust, self._settings())
+            written = files.write(save_directory, self._rust, self._settings())
+        also_push(self, push_to_hub, repo_id, save_directory, hub)
+        return written
+
+    push_to_hub = push_tokenizer
 
     def _settings(self) -> files.Settings:
         return files.Settings(
@@ -302,10 +311,8 @@ class Tokenizer:
         Returns a BatchEncoding whose columns are those of `model_input_names` and those asked for.
         Raises DataError, naming the row, for what is not text; ArgumentError for options that cannot be met.
         """
-        for name in unknown:
-            if name != "verbose":  # accepted because recipes pass it; notices say everything once anyway
-                known = ["text_pair", *(type(self).__call__.__kwdefaults__ or ())]
-                raise ArgumentError(f"the tokenizer has no argument {name!r}{nearest(name, known)}")
+        if unknown:
+            return self(**older({name: value for name, value in locals().items() if name != "self"}))
         if text is None and text_target is None:
             raise ArgumentError("the tokenizer was called without a text; pass text= or text_target=")
         if is_split_into_words and glues_words(self._rust):
@@ -350,6 +357,9 @@ class Tokenizer:
         if len(results) == 2:
             results[0]["labels"] = results[1]["input_ids"]
         return results[0]
+
+    encode_plus = batch_encode_plus = __call__  # the older names
+    prepare_seq2seq_batch = prepare_seq2seq_batch
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
         """The `input_ids` of a call."""
@@ -570,25 +580,19 @@ class AutoTokenizer:
 
     @staticmethod
     def from_pretrained(
-        name_or_path: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | None = None,
-        local_files_only: bool = False,
-        use_fast: bool = True,
-        trust_remote_code: bool = False,
-        **overrides: Any,
+        name_or_path: str | os.PathLike[str], *, use_fast: bool = True, trust_remote_code: bool = False, **options: Any
     ) -> Tokenizer:
         """Read the tokenizer of a folder, a tokenizer.json, a vocab.txt, "minilm", or a Hub id.
 
-        overrides: settings that win over the files: pad_token=, model_max_length=, do_lower_case=, ...
+        options: settings that win over the files: pad_token=, model_max_length=, do_lower_case=, ...; of a Hub id, revision= (branch,
+            tag or commit), token= (a token, True: that of this machine, False: none), cache_dir=, local_files_only=,
+            force_download=, subfolder=.
         use_fast is accepted and has no effect. Raises CheckpointError when there is nothing to read.
         """
         if trust_remote_code:
             raise ArgumentError(
                 "trust_remote_code=True is not possible: unpad never runs code of a checkpoint; leave it out"
             )
-        hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}  # fmt: skip
-        path = resolve(name_or_path, what="tokenizer", files=files.FILES, **hub)
+        hub, overrides = split_options(options)
+        path = resolve(name_or_path, "tokenizer", files.FILES, files.VOCABULARIES, **hub)
         return Tokenizer(*files.read(path, overrides), os.fspath(name_or_path))

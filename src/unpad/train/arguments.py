@@ -21,11 +21,12 @@ from unpad.errors import ArgumentError, nearest
 from unpad.notices import say_once
 
 STRATEGIES = ("no", "steps", "epoch")
-_LATER = ("push_to_hub", "deepspeed", "torch_compile", "use_mps_device")
+HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+_LATER = ("deepspeed", "torch_compile", "use_mps_device")
 # Known in the field, without meaning here: what they steer does not exist or is always right.
 _WITHOUT_EFFECT = (
     "dataloader_pin_memory", "fp16_opt_level", "half_precision_backend", "local_rank", "log_level",
-    "eval_accumulation_steps", "logging_nan_inf_filter", "include_for_metrics", "hub_model_id", "hub_strategy", "hub_token",
+    "eval_accumulation_steps", "logging_nan_inf_filter", "include_for_metrics", "hub_always_push",
     "save_safetensors", "full_determinism", "tf32", "dataloader_num_workers", "remove_unused_columns", "sortish_sampler",
 )  # fmt: skip
 
@@ -134,6 +135,20 @@ class TrainingArguments:
     draw_curves: bool = True
     """Draw curves.png and curves.svg when training ends."""
 
+    push_to_hub: bool = False
+    """Send the model to a Hub: whenever hub_strategy says so, and when save_model is called."""
+    hub_model_id: str | None = None
+    """Repository on the Hub, "owner/name", or "name" for the owner of the token; None: the name of output_dir."""
+    hub_strategy: str = "every_save"
+    """What is sent: the model with each save_model ("end"), also with each checkpoint ("every_save"), and beside it the newest checkpoint
+    as last-checkpoint ("checkpoint") or every one ("all_checkpoints")."""
+    hub_token: str | None = dataclasses.field(default=None, repr=False)
+    """Token that may write there; None: that of HF_TOKEN or `unpad login`. It is written to no file of the run."""
+    hub_private_repo: bool | None = None
+    """Whether a repository that is made is private; None: as the Hub decides."""
+    hub_revision: str | None = None
+    """Branch that is sent to; None: the main one."""
+
     def __post_init__(self) -> None:
         self.output_dir = "trainer_output" if self.output_dir is None else str(self.output_dir)
         for field in dataclasses.fields(self):
@@ -153,6 +168,8 @@ class TrainingArguments:
             str(self.fsdp), self.fsdp
         )
         _one_of("fsdp", self.fsdp, ("", "full_shard"))
+        self.hub_strategy = str(getattr(self.hub_strategy, "value", self.hub_strategy))
+        _one_of("hub_strategy", self.hub_strategy, HUB_STRATEGIES)
         if self.bf16 and self.fp16:
             raise ArgumentError("bf16=True and fp16=True contradict each other; give one, or precision='auto'")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps",
@@ -222,7 +239,8 @@ class TrainingArguments:
         return self.warmup_steps or math.ceil(total * self.warmup_ratio)
 
     def to_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The arguments by name, for files: without `hub_token`."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "hub_token"}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2) + "\n"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from unpad.errors import ArgumentError
 from unpad.notices import say
 from unpad.train.arguments import TrainingArguments as Args
+from unpad.train.notebook import NOT_SHOWN, NotebookView, in_notebook
 from unpad.train.state import TrainerControl as Control
 from unpad.train.state import TrainerState as State
 
@@ -94,44 +95,69 @@ class EarlyStoppingCallback(TrainerCallback):
 
 
 class ProgressCallback(TrainerCallback):
-    """A progress bar, in terminals and notebooks: steps, loss, learning rate, tokens per second, time left."""
+    """Progress: steps, loss, learning rate, tokens per second, time left.
+
+    In terminals a bar, and a line for each evaluation; in notebooks a bar above the table of losses and metrics.
+    """
 
     reads_model = False
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._view: _Bar | NotebookView | None = None
         self._tokens, self._shown, self._since = 0, 0.0, 0.0
 
     def on_train_begin(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        self._view = NotebookView(args, state) if in_notebook() else _Bar(state)
+        self._tokens, self._since = state.tokens, time.perf_counter()
+
+    def on_step_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        assert self._view is not None
+        now, figures = time.perf_counter(), None
+        if now - self._shown > 0.5:  # twice a second: reading the loss costs a synchronisation on a GPU
+            self._shown = now
+            rate = (state.tokens - self._tokens) / max(now - self._since, 1e-9)
+            loss, learning_rate = float(kwargs["loss"]), kwargs["learning_rate"]
+            figures = {"loss": f"{loss:.4f}", "lr": f"{learning_rate:.1e}", "tok/s": f"{rate:,.0f}"}
+        self._view.step(state, figures)
+
+    def on_log(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        if self._view is not None:
+            self._view.logged(state)
+
+    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        if self._view is not None:
+            self._view.evaluated(state, kwargs["metrics"])
+
+    def on_train_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+        if self._view is not None:
+            self._view.close(state)
+            self._view = None
+
+
+class _Bar:
+    """A line of the terminal that follows a run, and lines above it for evaluations."""
+
+    def __init__(self, state: State) -> None:
         from tqdm.auto import tqdm
 
         steps = {"total": state.max_steps, "initial": state.global_step}
         self._bar = tqdm(**steps, unit="step", desc="train", dynamic_ncols=True)
-        self._tokens, self._since = state.tokens, time.perf_counter()
 
-    def on_step_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
+    def step(self, state: State, figures: dict[str, str] | None) -> None:
         self._bar.update(1)
-        now = time.perf_counter()
-        if now - self._shown > 0.5:  # twice a second: reading the loss costs a synchronisation on a GPU
-            self._shown = now
-            rate = (state.tokens - self._tokens) / max(now - self._since, 1e-9)
-            shown = {
-                "loss": f"{float(kwargs['loss']):.4f}",
-                "lr": f"{kwargs['learning_rate']:.1e}",
-                "tok/s": f"{rate:,.0f}",
-            }
-            self._bar.set_postfix(shown, refresh=False)
+        if figures is not None:
+            self._bar.set_postfix(figures, refresh=False)
 
-    def on_evaluate(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
-        if self._bar is not None:
-            numbers = [(k, v) for k, v in kwargs["metrics"].items() if isinstance(v, float)]
-            shown = [f"{k} {v:.4f}" for k, v in numbers if not k.endswith(("_runtime", "_second"))]
-            self._bar.write(f"step {state.global_step}: " + "  ".join(shown))
+    def logged(self, state: State) -> None:
+        """The bar shows it already."""
 
-    def on_train_end(self, args: Args, state: State, control: Control, **kwargs: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def evaluated(self, state: State, metrics: dict[str, Any]) -> None:
+        numbers = [(k, v) for k, v in metrics.items() if isinstance(v, float)]
+        shown = [f"{k} {v:.4f}" for k, v in numbers if not k.endswith(NOT_SHOWN)]
+        self._bar.write(f"step {state.global_step}: " + "  ".join(shown))
+
+    def close(self, state: State) -> None:
+        self._bar.close()
 
 
 class TensorBoardCallback(TrainerCallback):

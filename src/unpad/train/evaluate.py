@@ -300,6 +300,7 @@ def evaluate(
         predictions = tuple(np.moveaxis(predictions, -1, 0))
         label_ids = None if label_ids is None else tuple(np.moveaxis(label_ids, -1, 0))
     if texts is not None:
+        metrics["gen_len"] = float(np.mean([len(row) for row in texts.texts]))
         predictions = _grid([np.append(texts.start, row) for row in texts.texts], texts.pad)
         label_ids = None if texts.references is None else _grid(texts.references, IGNORED_LABEL)
         if streaming and (by_row or texts.references is not None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unpad.engine.accelerator import Accelerator
 from unpad.engine.loader import move
@@ -117,3 +117,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         or "out of memory" in words
         or "can't allocate memory" in words
     )
+
+
+def flos(model: nn.Module, tokens: int) -> float:
+    """Floating-point operations of training on so many tokens: 6 for each weight outside the embeddings (Kaplan et al., 2020, table 1)."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return 6.0 * tokens * sum(p.numel() for p in model.parameters() if id(p) not in tables)

@@ -34,7 +34,6 @@ from unpad.notices import say, say_once
 from unpad.train.arguments import TrainingArguments
 from unpad.train.callbacks import TRACKERS, ProgressCallback, TrainerCallback
 from unpad.train.checks import checked_callbacks, checked_functions, checked_pair
-from unpad.train.data import TrainerData
 from unpad.train.evaluate import (
     InterruptedEvaluationError,
     PredictionOutput,
@@ -45,9 +44,10 @@ from unpad.train.evaluate import (
 )
 from unpad.train.feed import Feed, StreamFeed, len_of
 from unpad.train.frozen import frozen_base
+from unpad.train.push import TrainerPushes
 from unpad.train.run_folder import HISTORY, RunFolder
 from unpad.train.state import TrainerControl, TrainerState
-from unpad.train.step import Stepper
+from unpad.train.step import Stepper, flos
 
 RECIPE = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch", "group_by_length", "learning_rate", "weight_decay",
@@ -65,7 +65,7 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer(TrainerData):
+class Trainer(TrainerPushes):
     """Trains `model` on `train_dataset` by `args`.
 
     Arguments: `model` (native or any `nn.Module` whose forward returns a loss), `args`, `data_collator`, `train_dataset` and
@@ -128,6 +128,20 @@ class Trainer(TrainerData):
         self._stop = StopRequest()
         self._stores: dict[int, tuple[Any, TokenStore]] = {}
         self._frozen = frozen_base(self.model, self.args, self.accelerator, self._packs())
+        self._begin_sharing()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The `processing_class`, by its older name."""
+        return self.processing_class
+
+    def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
+        """Let a callback (or one of a class) take part from now on."""
+        self.callbacks += checked_callbacks([callback])
+
+    def remove_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
+        """Let a callback, or all of a class, take no part any longer."""
+        self.callbacks[:] = [c for c in self.callbacks if c is not callback and type(c) is not callback]
 
     # -- training
 
@@ -148,7 +162,7 @@ class Trainer(TrainerData):
         recipe = {name: getattr(args, name) for name in RECIPE}
         recipe |= {"max_steps": total, "precision": self.accelerator.precision.name}
         self.state = TrainerState(max_steps=total, fingerprint=feed.fingerprint, recipe=recipe)
-        self.control = TrainerControl()
+        self.control, self._best_is_loaded = TrainerControl(), False
         self.accelerator.world.agree("what they train", {"the training data": feed.fingerprint, **recipe})
         self._smooth(args.label_smoothing_factor)
         try:
@@ -181,6 +195,7 @@ class Trainer(TrainerData):
             else 0.0,
             "train_steps_per_second": round(steps / seconds, 3),
             "train_tokens_per_second": round(self.state.tokens / seconds, 1) if first == 0 else 0.0,
+            "total_flos": flos(self.model, self.state.tokens),
             "train_loss": loss,
             "epoch": round(self.state.epoch, 4),
         }
@@ -188,6 +203,7 @@ class Trainer(TrainerData):
         self._call("on_train_end")
         if args.draw_curves:
             self._on_main(self.draw_curves)
+        self._finish_pushes()
         return TrainOutput(self.state.global_step, loss, metrics)
 
     def _check_evaluation(self) -> None:
@@ -308,6 +324,7 @@ class Trainer(TrainerData):
         """Save what is not saved yet, and end the process so that it can be started again."""
         if not saved:
             self._save_checkpoint()
+        self._leave_pushes()
         say(
             f"asked to stop ({self._stop.asked or 'by another process'}): saved step {self.state.global_step} of {self.state.max_steps} in "
             f"{self.folder.path}; start again with resume_from_checkpoint=True"
@@ -401,16 +418,9 @@ class Trainer(TrainerData):
     def _save_checkpoint(self) -> None:
         self.state.stopped_early = self.control.should_training_stop
         engine, weights = self.accelerator.state(), self._weights()
-        self._on_main(
-            lambda: self.folder.save(
-                self.state.global_step,
-                partial(self._save_model, weights=weights),
-                engine,
-                self.state,
-                self.callbacks,
-                self.args,
-            )
-        )
+        write, step = partial(self._save_model, weights=weights), self.state.global_step
+        saved = self._on_main(lambda: self.folder.save(step, write, engine, self.state, self.callbacks, self.args))
+        self._push_checkpoint(saved)
         self._call("on_save")
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -435,6 +445,7 @@ class Trainer(TrainerData):
                     f"the best checkpoint {best} is damaged ({listing(problems, 2)}); the model keeps its last weights"
                 )
             self._load_model(Path(best))
+            self._best_is_loaded = True
             say(
                 f"loaded the best weights: step {self.state.best_step}, {self.args.best_metric} {self.state.best_metric:.4f}"
             )
@@ -447,6 +458,7 @@ class Trainer(TrainerData):
         if dataset is None:
             raise ArgumentError("evaluate() needs an eval_dataset=, here or in the Trainer")
         metrics = self._answers(dataset, metric_key_prefix, keep_logits=False).metrics
+        self._judged[metric_key_prefix] = dataset
         if self.state.global_step:
             metrics["epoch"] = round(self.state.epoch, 4)
         self._on_main(partial(self.folder.path.mkdir, parents=True, exist_ok=True))
@@ -523,8 +535,8 @@ class Trainer(TrainerData):
 
     # -- files
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
-        """Write the model (and tokenizer) to `output_dir`, by default the run's folder, for `from_pretrained`."""
+    def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
+        """Write the model (tokenizer, card) to `output_dir`, by default the run's folder, for `from_pretrained`; `push_to_hub` sends the latter."""
         folder, weights = Path(output_dir or self.args.output_dir), self._weights()
 
         def write() -> None:
@@ -533,6 +545,8 @@ class Trainer(TrainerData):
             self._save_model(folder, weights)
 
         self._on_main(write)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub("Model save")
 
     def _weights(self) -> dict[str, Tensor] | None:
         """The whole weights on the main process where each process has a part of them; None: the model has them."""
@@ -540,6 +554,7 @@ class Trainer(TrainerData):
         return self.accelerator.strategy.weights(self.model) if sharded else None
 
     def _save_model(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        self.write_card(folder)  # first: a model that finds none writes one of its own
         if hasattr(self.model, "save_pretrained"):
             self.model.save_pretrained(folder, state_dict=weights)
         else:
