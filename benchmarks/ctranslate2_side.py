@@ -72,7 +72,9 @@ def main() -> None:
 
             name = f"{len(pieces)} sentences, 4 beams, s (last column: CTranslate2 {kind} / unpad fp32)"
             rows.append(row(name, interleaved(segment, options.segments)))
-            print(f"{kind}: {np.mean([a == b for a, b in zip(*texts.values(), strict=True)]):.1%} of the texts are the same")
+            print(
+                f"{kind}: {np.mean([a == b for a, b in zip(*texts.values(), strict=True)]):.1%} of the texts are the same"
+            )
     table(rows)
 
 

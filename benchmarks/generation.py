@@ -82,7 +82,7 @@ def job(name: str, data: Path, folder: Path, trained: Path | None = None) -> Job
         texts = {split: {"source": part["body"], "target": part["subject"]} for split, part in raw.items()}
         recipe = {**TRANSLATION, "per_device_train_batch_size": 32, "num_train_epochs": 4}
         size, start = 12000, {"dropout": 0.2}
-    both = texts["train"]["source"] + texts["train"]["target"]
+    both = [*texts["train"]["source"], *texts["train"]["target"]]
     make = unpad.AutoTokenizer.from_iterator
     tokenizer = unpad.AutoTokenizer.from_pretrained(trained) if trained else make(both, kind="unigram", vocab_size=size)
     config = unpad.AutoConfig.for_model(

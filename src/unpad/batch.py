@@ -177,11 +177,11 @@ class PackedBatch:
         parts = np.split(values.cpu().numpy(), np.cumsum(self.lengths)[:-1])
         return [part for _, part in sorted(zip(self.order, parts, strict=True), key=lambda pair: pair[0])]
 
-    def pad(self, values: Tensor, length: int | None = None, fill: float = 0) -> Tensor:
-        """Per-token values [T, ...] as [B, S, ...] in the caller's order; S is the longest sequence or `length`."""
+    def pad(self, values: Tensor, fill: float = 0) -> Tensor:
+        """Per-token values [T, ...] as [B, S, ...] in the caller's order; S is the longest sequence."""
         import torch
 
-        longest = length or max(self.lengths, default=0)
+        longest = max(self.lengths, default=0)
         out = values.new_full((len(self) * longest, *values.shape[1:]), fill)
         slots = slot_index(self.lengths, longest, rows=self.order)
         out = out.index_copy(0, torch.from_numpy(slots).to(values.device), values)

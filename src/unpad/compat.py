@@ -162,7 +162,5 @@ def AdamW(  # noqa: N802
     import torch
 
     if not correct_bias:
-        raise ArgumentError(
-            "AdamW: correct_bias=False is not supported; leave it out, and let the learning rate warm up"
-        )
+        raise ArgumentError("AdamW: correct_bias=False is not supported; leave it out; let the learning rate warm up")
     return torch.optim.AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)

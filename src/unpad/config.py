@@ -36,8 +36,8 @@ class ModelConfig:
     """Width of the feed-forward layer inside a block; None: 4 D (GPT-2)."""
     activation: str = "gelu"
     """Activation of the feed-forward layer: one of core.layers.ACTIVATIONS."""
-    max_positions: int
-    """Rows of the position table; the longest sequence has `longest` tokens."""
+    max_positions: int = 1 << 20
+    """Rows of the position table; the longest sequence has `longest` tokens. The default is for families without: any length."""
     token_types: int = 0
     """Number of segment embeddings (0: the family has none)."""
     norm_eps: float
@@ -340,11 +340,6 @@ class ModelConfig:
         return pad if self.pad_row and pad is not None and 0 <= pad < self.vocab_size else None
 
     @property
-    def inner_width(self) -> int:
-        """F: width of the feed-forward layers."""
-        return self.ffn_width or 4 * self.width
-
-    @property
     def key_heads(self) -> int:
         """K: heads of keys and values."""
         return self.kv_heads or self.heads
@@ -415,6 +410,12 @@ class ModelConfig:
             if name in extra:
                 return extra[name]
         raise AttributeError(f"the configuration has no {name!r}{nearest(name, FIELDS)}")
+
+    @property
+    def task_settings(self) -> dict[str, dict[str, Any]]:
+        """The `task_specific_params` that older files carry: task -> settings; what is no such table is left out."""
+        tables = self.extra.get("task_specific_params")
+        return {task: v for task, v in tables.items() if isinstance(v, dict)} if isinstance(tables, dict) else {}
 
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with other values. Accepts field names, the family's own key names, `num_labels` and `label2id`."""

@@ -23,7 +23,7 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 
 def flags(command: str) -> list[str]:
     line = import_module(f"unpad.cli.{command}").command()
-    words = [f"{command} {line.positional[0].upper()}"] if line.positional else []
+    words = [f"{command} {name.upper()}" for name in line.positional]
     return words + [f"{command} --{o.name}: {o.allowed}, default {o.default!r}" for o in line.options.values()]
 
 

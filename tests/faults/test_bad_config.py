@@ -85,3 +85,10 @@ def test_a_model_from_scratch_needs_texts(family, texts):
 def test_texts_after_empty_ones_are_all_learnt_from():
     _, tokenizer = unpad.from_scratch("bert", iter(["", "abc abc"]), 60, num_hidden_layers=1, hidden_size=8, num_attention_heads=1)  # fmt: skip
     assert tokenizer.tokenize("abc") == ["abc"]
+
+
+@pytest.mark.parametrize("wrong", [[1], {"summarization": [1]}, 7])
+def test_settings_of_tasks_that_are_no_table_are_left_out(wrong: object) -> None:
+    config = unpad.AutoConfig.for_model("t5").replace(extra={"task_specific_params": wrong})
+    assert config.task_settings == {}
+    assert unpad.GenerationConfig.from_model_config(config, "summarization").max_length is None

@@ -155,3 +155,13 @@ def test_an_option_of_a_wrong_type_is_refused(options: dict[str, Any], said: tup
     with pytest.raises(ArgumentError) as caught:
         AutoTokenizer.from_pretrained(path, **options)
     one_line(caught, *said)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "said"),
+    [({"cls_token": {"a": 1}}, "has no text"), ({"added_tokens_decoder": {"x": {"content": "y"}}}, "has the key 'x'")],
+)
+def test_tokens_without_a_text_or_an_id_are_named(settings_: dict[str, Any], said: str, tmp_path: Path) -> None:
+    place = folder(tmp_path / "tok", vocab__txt="\n".join(WORDS), tokenizer_config__json={"tokenizer_class": "BertTokenizer", **settings_})  # fmt: skip
+    with pytest.raises(CheckpointError, match=said):
+        AutoTokenizer.from_pretrained(place)

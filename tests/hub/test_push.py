@@ -620,6 +620,7 @@ def test_login_checks_the_token_and_keeps_it(
 def test_the_command_sends_a_folder_and_says_how_to_load_it(
     hub: Server, at: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from unpad.checkpoint.card import CardFacts, model_card
     from unpad.cli.__main__ import main
 
     api = at(hub)
@@ -632,6 +633,9 @@ def test_the_command_sends_a_folder_and_says_how_to_load_it(
     assert (
         api.model_info("local/cli").private and api.list_repo_commits("local/cli", revision="dev")[0].title == "by hand"
     )
+    (tmp_path / "run" / "README.md").write_text(model_card(CardFacts("run", "run", head="sequence-classification")))
+    assert main(["push", folder, "cli"]) == 0
+    assert 'model="local/cli"' in Path(api.hf_hub_download("local/cli", "README.md")).read_text()
     assert main(["push", "--type", "dataset", folder, "rows"]) == 0
     assert 'unpad.load_dataset("local/rows")' in capsys.readouterr().out
     for words, wrong in (

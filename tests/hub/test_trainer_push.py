@@ -21,7 +21,7 @@ import unpad
 from unpad.checkpoint.files import verify
 from unpad.engine.stop import Stopped
 from unpad.errors import ArgumentError, HubError
-from unpad.hub import push
+from unpad.hub import Uploads, push
 from unpad.train import push as train_push
 
 
@@ -189,7 +189,7 @@ def run_without_connecting(folder: Path, other: unpad.Trainer) -> unpad.Trainer:
     """A Trainer that was connected when the server was still there."""
     own = trainer(str(folder), 2)
     own.args.push_to_hub, own.hub_model_id = True, other.hub_model_id
-    own._uploads = train_push.RunUploads(str(other.hub_model_id), ignore_patterns=())
+    own._uploads = Uploads(str(other.hub_model_id))
     return own
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
+import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import SMALL, bert_config, close, packed, random_inputs
 
 from unpad import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
-from unpad.core.attention import Attention, attend, rotary_table, rotated
-from unpad.core.disentangled import log_bucket
+from unpad.core.attention import Attention, Rotation, attend, rotary_table
+from unpad.core.disentangled import DisentangledAttention, log_bucket
 from unpad.core.positions import rotary_frequencies
 from unpad.errors import ArgumentError
 
@@ -42,9 +44,10 @@ def test_attention_of_every_kind_equals_the_reference(
     qkv = torch.randn(batch.tokens, (HEADS + 2 * kv_heads) * how.head_width, requires_grad=True)
     if theta is not None:
         tables = rotary_table(batch.position_ids, rotary_frequencies(how.head_width, theta))
-        qkv = rotated(qkv, tables, how).detach().requires_grad_()
+        qkv = Rotation.apply(qkv, *tables, how).detach().requires_grad_()
     bias = torch.randn(HEADS, 30, 30, requires_grad=True) if biased else None
-    _same_by_every_backend(lambda backend: attend(qkv, batch, how, 0, None, backend, bias), [qkv, bias])
+    slow = reference.attention(qkv, batch, how, bias)
+    _same(lambda: attend(qkv, batch, how, 0, None, bias), slow, [qkv, bias])
 
 
 @settings(max_examples=30, deadline=None)
@@ -59,7 +62,8 @@ def test_attention_to_other_sequences_equals_the_reference(
     how = Attention(HEADS, WIDTH // HEADS, kv_heads)
     q = torch.randn(batch.tokens, WIDTH, requires_grad=True)
     kv = torch.randn(memory.tokens, 2 * kv_heads * how.head_width, requires_grad=True)
-    _same_by_every_backend(lambda backend: attend(q, batch, how, 0, None, backend, None, kv, memory), [q, kv])
+    slow = reference.attention(q, batch, how, None, kv, memory)
+    _same(lambda: attend(q, batch, how, 0, None, None, kv, memory), slow, [q, kv])
 
 
 def test_a_batch_may_attend_to_one_memory_after_another() -> None:
@@ -70,26 +74,25 @@ def test_a_batch_may_attend_to_one_memory_after_another() -> None:
     q = torch.randn(batch.tokens, WIDTH)
     for memory in memories:
         kv = torch.randn(memory.tokens, 2 * WIDTH)
-        ours, plain = (attend(q, batch, how, 0, None, backend, None, kv, memory) for backend in (None, "naive"))
-        close(ours, plain, 1e-5)
+        ours = attend(q, batch, how, 0, None, None, kv, memory)
+        close(ours, reference.attention(q, batch, how, None, kv, memory), 1e-5)
 
 
 def test_attention_in_float64_keeps_its_digits() -> None:
     batch, how = packed(random_inputs(bert_config(), 0, [7, 3])), Attention(HEADS, 6, HEADS)
     qkv = torch.randn(batch.tokens, 3 * WIDTH, dtype=torch.float64, requires_grad=True)
-    close(attend(qkv, batch, how), attend(qkv, batch, how, backend="naive"), 1e-12)
+    close(attend(qkv, batch, how), reference.attention(qkv, batch, how), 1e-12)
 
 
-def _same_by_every_backend(compute: Any, leaves: list[Any]) -> None:
-    leaves, results, weight = [leaf for leaf in leaves if leaf is not None], [], None
-    for backend in ("naive", "bucketed"):
-        out = compute(backend)
-        weight = torch.randn_like(out) if weight is None else weight
+def _same(compute: Any, slow: torch.Tensor, leaves: list[Any]) -> None:
+    """Equal results and gradients with respect to `leaves`, and equal results without gradients."""
+    leaves, results, weight = [leaf for leaf in leaves if leaf is not None], [], torch.randn_like(slow)
+    for out in (slow, compute()):
         results.append((out, *torch.autograd.grad((out * weight).sum(), leaves, allow_unused=True)))
-    for ours, reference in zip(results[1], results[0], strict=True):
-        close(ours, reference, 1e-5)
+    for ours, theirs in zip(results[1], results[0], strict=True):
+        close(ours, theirs, 1e-5)
     with torch.inference_mode():
-        close(compute(None), results[0][0], 1e-5)
+        close(compute(), slow, 1e-5)
 
 
 def test_turning_queries_and_keys_keeps_lengths_and_its_gradient_turns_back() -> None:
@@ -97,8 +100,8 @@ def test_turning_queries_and_keys_keeps_lengths_and_its_gradient_turns_back() ->
     how, positions = Attention(2, 6, 1), torch.arange(9)
     qkv = torch.randn(9, 24, dtype=torch.float64, requires_grad=True)
     tables = tuple(t.double() for t in rotary_table(positions, rotary_frequencies(6, 50.0)))
-    assert torch.autograd.gradcheck(lambda x: rotated(x, tables, how), qkv)
-    turned = rotated(qkv, tables, how).view(9, 4, 2, 3)
+    assert torch.autograd.gradcheck(lambda x: Rotation.apply(x, *tables, how), qkv)
+    turned = Rotation.apply(qkv, *tables, how).view(9, 4, 2, 3)
     close(turned.pow(2).sum(2), qkv.view(9, 4, 2, 3).pow(2).sum(2), 1e-5)
     assert torch.equal(turned[:, 3], qkv.view(9, 4, 2, 3)[:, 3]), "values stay as they are"
     first = torch.view_as_complex(qkv.view(9, 4, 2, 3)[:, 0].transpose(1, 2).contiguous())
@@ -125,10 +128,10 @@ def test_disentangled_attention_equals_the_reference(
         torch.nn.init.normal_(p, std=0.3)
     batch = packed(random_inputs(model.config, seed, lengths))
     results = []
-    for backend in ("naive", None):
-        model.transformer.backend = backend
+    for attends in (reference.disentangled, DisentangledAttention._attend):
         model.zero_grad()
-        hidden = model(batch).last_hidden_state
+        with mock.patch.object(DisentangledAttention, "_attend", attends):
+            hidden = model(batch).last_hidden_state
         hidden.pow(2).sum().backward()
         results.append((hidden, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
     close(results[1][0], results[0][0], 1e-4)
@@ -158,7 +161,7 @@ def test_rotary_attention_depends_on_distances_only() -> None:
     qkv = torch.randn(batch.tokens, 3 * WIDTH)
     how, frequencies = Attention(HEADS, WIDTH // HEADS, HEADS), rotary_frequencies(WIDTH // HEADS, 100.0)
     tables = [rotary_table(batch.position_ids + shift, frequencies) for shift in (0, 17)]
-    here, there = (attend(rotated(qkv, table, how), batch, how) for table in tables)
+    here, there = (attend(Rotation.apply(qkv, *table, how), batch, how) for table in tables)
     close(here, there, 1e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from oracle import SMALL, STORED, bert_config, check_head, close, packed, random_inputs, random_labels, their_class
 
 from unpad import AutoModel, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, BertModel
-from unpad.core.attention import Attention, attend
 from unpad.core.heads import HEADS
 from unpad.engine.state import set_seed
+from unpad.errors import CheckpointError
 from unpad.families import FAMILIES, family
 
 MODERN = {"pad_token_id": 0, "tie_word_embeddings": True}
@@ -172,6 +173,17 @@ def test_sharded_checkpoints_load_on_both_sides(tmp_path: Path) -> None:
     close(ours(**inputs).logits, theirs(**inputs).logits, 1e-5)
 
 
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", 3, None, ["a"]])
+def test_the_index_of_a_checkpoint_leads_to_no_other_folder(shard: object, tmp_path: Path) -> None:
+    small = BertConfig(vocab_size=8, hidden_size=4, num_attention_heads=1, num_hidden_layers=1, intermediate_size=4)
+    BertModel(small).save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"embeddings.word_embeddings.weight": shard}}))
+    with pytest.raises(CheckpointError, match="not trustworthy"):
+        BertModel.from_pretrained(tmp_path / "model")
+
+
 def test_new_models_start_from_the_published_initialisation() -> None:
     set_seed(0)
     model = BertModel(BertConfig(hidden_size=64, num_attention_heads=4, num_hidden_layers=2, vocab_size=500))
@@ -198,22 +210,3 @@ def test_padding_and_neighbours_never_change_a_prediction(lengths: list[int], se
     for row, length in enumerate(lengths):
         alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
         close(model(**alone).logits, together[row : row + 1], 1e-5)
-
-
-@settings(max_examples=25, deadline=None)
-@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=10), seed=st.integers(0, 2**31))
-def test_attention_backends_agree_with_the_float64_reference(lengths: list[int], seed: int) -> None:
-    torch.manual_seed(seed)
-    batch = packed(random_inputs(bert_config(), seed, lengths))
-    qkv = torch.randn(batch.tokens, 3 * 16, requires_grad=True)
-    weight = torch.randn(batch.tokens, 16)
-    results, how = {}, Attention(4, 4, 4)
-    for backend in ("naive", "bucketed"):
-        out = attend(qkv, batch, how, backend=backend)
-        (grad,) = torch.autograd.grad((out * weight).sum(), qkv)
-        results[backend] = (out, grad)
-    with torch.inference_mode():
-        fused = attend(qkv, batch, how)
-    for ours, reference in zip(results["bucketed"], results["naive"], strict=True):
-        close(ours, reference, 1e-5)
-    close(fused, results["naive"][0], 1e-5)

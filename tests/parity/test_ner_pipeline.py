@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import unpad
+from unpad.tasks import Reader
 
 NAMES = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "MISC"]
 WORDWISE = ("first", "average", "max")
@@ -162,7 +163,7 @@ def test_a_given_word_is_never_split_whatever_it_holds(any_pipe: Any, words: lis
 
 def test_punctuation_around_a_word_is_no_part_of_it_in_any_vocabulary(any_pipe: Any) -> None:
     text = "Groenlinks praat (over) Schiphol."
-    features = any_pipe._task.encode([text], any_pipe.tokenizer, 512)
+    features = any_pipe._task.encode([text], Reader(any_pipe.tokenizer, 512), {})
     tokens = features.notes
     starts = np.flatnonzero(tokens.word_starts())
     words = [text[tokens.spans[a, 0] : tokens.spans[b - 1, 1]].strip() for a, b in zip(starts, [*starts[1:], len(tokens.at)], strict=True)]  # fmt: skip

@@ -7,9 +7,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from safetensors.torch import load_file, save_file
 import unpad
 from unpad.batch import pack
 from unpad.core.noise import Noise
+from unpad.core.recurrent import RecurrentAttention
 from unpad.families import family
 from unpad.generate.loop import generate_rows
 from unpad.models import auto
@@ -180,9 +183,9 @@ def test_packed_segments_are_the_padded_ones(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_reference_in_float64_agrees(case: str, tmp_path: Path) -> None:
     model = our_model(case, "causal-lm", tmp_path)
-    model.transformer.backend = "naive"
     found: dict[str, torch.Tensor] = {}
-    loss_of_segments(model, case, "causal-lm", found)
+    with mock.patch.object(RecurrentAttention, "_attend", reference.recurrent):
+        loss_of_segments(model, case, "causal-lm", found)
     for name, values in found.items():
         close(values, THEIRS[name], 1e-5, name)
 

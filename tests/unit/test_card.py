@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from run_tiny import rows, trainer
 
 import unpad
-from unpad.checkpoint.card import CardFacts, DataFacts, line, model_card, model_facts, replaceable
+from unpad.checkpoint.card import CardFacts, DataFacts, addressed, line, model_card, model_facts, replaceable
 from unpad.tasks import TASKS, task
 
 FACTS = CardFacts(
@@ -71,6 +71,15 @@ def test_what_nobody_told_is_not_in_the_card() -> None:
     text = model_card(CardFacts("desk", "desk", class_name="Net", library="pytorch", parameters=3))
     assert data(text).to_dict() == {"library_name": "pytorch", "tags": ["unpad"]}
     assert not re.search("None|license|nan|Results|Training", text)
+
+
+@pytest.mark.parametrize("head", ["sequence-classification", "pre-training", "base"])
+def test_a_card_that_is_sent_elsewhere_loads_from_there(head: str) -> None:
+    facts = dataclasses.replace(FACTS, head=head, load='a "folder" of mine', labels=['```python\nmodel="x"'])
+    there = dataclasses.replace(facts, load="anna/desk")
+    assert addressed(model_card(facts), "anna/desk") == model_card(there) != model_card(facts)
+    changed = model_card(facts).replace("1,234", "1,235")
+    assert addressed(changed, "anna/desk") == changed
 
 
 def shape(text: str) -> list[str]:

@@ -126,7 +126,7 @@ class Sample:
 
 def sample() -> Command:
     return Command(
-        "sample", "About.", {"options": options_of(Sample)}, ("task", "what to do"), aliases={"old_rate": "rate"}
+        "sample", "About.", {"options": options_of(Sample)}, {"task": "what to do"}, aliases={"old_rate": "rate"}
     )
 
 

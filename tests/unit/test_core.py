@@ -54,6 +54,13 @@ def test_packing_keeps_every_token_and_restores_the_callers_order(lengths: list[
         assert padded[i, : len(row)].tolist() == row.tolist() and (padded[i, len(row) :] == -1).all()
 
 
+def test_a_row_that_the_mask_hides_keeps_its_first_token_and_one_mask_may_stand_for_all_rows() -> None:
+    ids = torch.tensor([[5, 6], [7, 8]])
+    batch, slots = from_padded(ids, torch.tensor([[0, 0], [1, 1]]))
+    assert batch.lengths == (2, 1) and batch.input_ids.tolist() == [7, 8, 5] and slots.tolist() == [2, 3, 0]
+    assert from_padded(ids, torch.tensor([[0, 1]]))[0].input_ids.tolist() == [6, 8]
+
+
 def test_left_and_middle_padding_is_dropped_like_right_padding() -> None:
     ids = torch.tensor([[0, 0, 5, 6], [7, 0, 8, 9]])
     mask = torch.tensor([[0, 0, 1, 1], [1, 0, 1, 1]])

@@ -113,7 +113,7 @@ def test_a_split_is_prepared_alike_in_blocks_of_any_size(tokenizer: Any, labels:
     columns = TASK.columns(data)
     with pytest.MonkeyPatch.context() as patch:
         whole = TASK.prepare(data, tokenizer, columns).data["train"]
-        patch.setattr("unpad.tasks.multiple_choice.BLOCK", block)
+        patch.setattr("unpad.tasks._task.BLOCK", block)
         assert TASK.prepare(data, tokenizer, columns).data["train"].to_list() == whole.to_list()
 
 

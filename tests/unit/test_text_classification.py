@@ -17,7 +17,7 @@ from sklearn import metrics as sk
 import unpad
 from unpad.core.losses import PROBLEM_TYPES
 from unpad.models import auto
-from unpad.tasks import ALIASES, TASKS, Columns, Task, task, task_of
+from unpad.tasks import ALIASES, TASKS, Columns, Reader, Task, task, task_of
 from unpad.tasks import text_classification as module
 from unpad.text.tokenizer import Tokenizer
 
@@ -266,11 +266,9 @@ def test_prepared_tokens_are_those_of_the_tokenizer_row_by_row(
     tokenizer = unpad.AutoTokenizer.from_pretrained(minilm)
     clean = [(a.encode("utf-8", "ignore").decode(), b.encode("utf-8", "ignore").decode()) for a, b in rows]
     data = Dataset.from_dict({"text": [a for a, _ in clean], "text_pair": [b for _, b in clean]})
-    before, module.BLOCK = module.BLOCK, block
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unpad.tasks._task.BLOCK", block)
         found = CLASSIFY.prepare(data, tokenizer, Columns("text", "text_pair" if pairs else None), max_length=limit)
-    finally:
-        module.BLOCK = before
     part = found.data["train"]
     for i, (a, b) in enumerate(clean):
         expected = tokenizer(a, b if pairs else None, truncation=True, max_length=limit)
@@ -424,7 +422,7 @@ def test_figures_equal_those_of_scikit_learn_however_the_batches_fall(count: int
 
 def test_mixed_inputs_keep_their_places_and_types(tokenizer: Tokenizer) -> None:
     inputs = ["one", ("two", "three four"), {"text": "five"}, {"text": "six", "text_pair": ""}, ""]
-    found = CLASSIFY.encode(inputs, tokenizer)
+    found = CLASSIFY.encode(inputs, Reader(tokenizer, 512), {})
     calls = [("one", None), ("two", "three four"), ("five", None), ("six", ""), ("", None)]
     for i, (a, b) in enumerate(calls):
         expected = tokenizer(a, b)
@@ -439,6 +437,6 @@ def test_mixed_inputs_keep_their_places_and_types(tokenizer: Tokenizer) -> None:
 def test_cut_texts_and_pairs_in_one_list_are_told_by_their_places(minilm: str) -> None:
     tokenizer = unpad.AutoTokenizer.from_pretrained(minilm)
     long = "word " * 20
-    found = module.TASK.encode(["ok", ("ok", long), long, ("a", "b"), (long, "b")], tokenizer, 8)
+    found = module.TASK.encode(["ok", ("ok", long), long, ("a", "b"), (long, "b")], Reader(tokenizer, 8), {})
     assert sorted(found.cut.tolist()) == [1, 2, 4]
-    assert not len(module.TASK.encode(["ok", ("a", "b")], tokenizer, 8).cut)
+    assert not len(module.TASK.encode(["ok", ("a", "b")], Reader(tokenizer, 8), {}).cut)

@@ -16,7 +16,7 @@ from small_writers import small_writer, texts
 
 import unpad
 from unpad import ArgumentError, DataError, TokenStore
-from unpad.tasks import Columns, languages, task
+from unpad.tasks import Columns, Reader, languages, task
 from unpad.tasks.translation import TASK
 
 ROWS = [
@@ -235,7 +235,7 @@ def test_codes_of_languages_choose_what_the_decoder_writes(real_data: Path, tmp_
         assert TASK.settled({}, own) == {} and own.tgt_lang == "ro_RO"
         with pytest.raises(ArgumentError, match=r"tgt_lang='klingon' is no language code"):
             TASK.settled({"tgt_lang": "klingon"}, own)
-        found = TASK.encode(["ok"], own, 64, src_lang="de").input_ids.tolist()
+        found = TASK.encode(["ok"], Reader(own, 64), {"src_lang": "de"}).input_ids.tolist()
         assert codes["de_DE"] in found and own.src_lang == "en_XX"  # for this call only
         found = prepared(data(), own, source_lang="en", target_lang="fr")
         assert codes["fr_XX"] in found.data["train"]["labels"][0] and own.tgt_lang == "fr_XX"

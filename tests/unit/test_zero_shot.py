@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unpad
+from unpad.tasks import Reader
 
 LABELS = ["sports", "politics", "a film"]
 TEXTS = ["Who won the match?", "The minister resigned today after a long debate.", "I fell asleep in the cinema."]
@@ -67,14 +68,14 @@ def test_with_several_labels_each_is_judged_by_itself(pipe: Any) -> None:
 
 def test_a_long_text_is_cut_and_its_label_is_not(pipe: Any) -> None:
     label = "sports " * 30  # longer than what is left of the text
-    features = pipe._task.encode(["word " * 100], pipe.tokenizer, 48, candidate_labels=[label])
+    features = pipe._task.encode(["word " * 100], Reader(pipe.tokenizer, 48), {"candidate_labels": [label]})
     assert features.lengths.tolist() == [48]
     text = pipe.tokenizer.decode(features.input_ids)
     assert text.count("sports") == 30 and 0 < text.count("word") < 30
 
 
 def test_labels_with_braces_stand_as_they_are(pipe: Any) -> None:
-    features = pipe._task.encode(["a"], pipe.tokenizer, 48, candidate_labels=["{x}"])
+    features = pipe._task.encode(["a"], Reader(pipe.tokenizer, 48), {"candidate_labels": ["{x}"]})
     assert "{ x }" in pipe.tokenizer.decode(features.input_ids)
 
 

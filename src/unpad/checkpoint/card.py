@@ -168,6 +168,17 @@ def unchanged(text: str) -> bool:
     return found is not None and found[1] == _digest(text[:mark])
 
 
+def addressed(text: str, name: str) -> str:
+    """A card that was made here and is unchanged, with `name` as what its script loads; other cards as they are."""
+    if not unchanged(text):
+        return text
+    before, fence, after = text[: text.rfind("<!-- ")].partition("\n```python\n")
+    script, end, rest = after.partition("\n```\n")
+    loads = r'(model=|from_pretrained\()"(?:[^"\\]|\\.)*"'
+    script = re.sub(loads, lambda found: found[1] + json.dumps(name, ensure_ascii=False), script)
+    return _marked(before + fence + script + end + rest)
+
+
 def card_on_hub(repo_id: str, token: Token = None, revision: str | None = None) -> str | None:
     """The card that a repository has; None: it has none. Raises HubError when nobody answers."""
     from urllib.parse import quote
@@ -183,17 +194,24 @@ def card_on_hub(repo_id: str, token: Token = None, revision: str | None = None) 
 
 def model_card(facts: CardFacts) -> str:
     """The text of README.md."""
+    import yaml
+
+    versions = ", ".join(f"{name} {code(version)}" for name, version in facts.versions.items())
     parts = [
-        f"---\n{_yaml(_metadata(facts))}---",
+        f"---\n{yaml.safe_dump(_metadata(facts), sort_keys=False, allow_unicode=True, width=10**6)}---",
         f"# {inline(facts.name)}",
         _what(facts),
         _use(facts),
         _results(facts),
         _training(facts),
         _limits(facts),
-        _versions(facts),
+        f"## Versions\n\n{versions}" if versions else "",
     ]
     text = "\n\n".join(part for part in parts if part) + "\n\n"
+    return _marked(text)
+
+
+def _marked(text: str) -> str:
     return f"{text}<!-- unpad made this card; it is replaced only while unchanged: {_digest(text)} -->\n"
 
 
@@ -222,16 +240,11 @@ def code(value: Any) -> str:
     return f"`{text}`" if _NAME.fullmatch(text) else inline(text)
 
 
-def _yaml(values: Mapping[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=10**6)
-
-
 # ---- the facts in front
 
 
 def _metadata(facts: CardFacts) -> dict[str, Any]:
+    measured = [name for prefix in facts.judged for name in _measured(facts, prefix)]
     found: dict[str, Any] = {
         "language": _lines(facts.language),
         "license": facts.license and line(facts.license),
@@ -239,9 +252,7 @@ def _metadata(facts: CardFacts) -> dict[str, Any]:
         "pipeline_tag": _task(facts),
         "base_model": facts.base_id,
         "datasets": _lines(facts.datasets),
-        "metrics": list(
-            dict.fromkeys(name for prefix in facts.judged for name in _measured(facts, prefix) if name != "loss")
-        ),
+        "metrics": list(dict.fromkeys(name for name in measured if name != "loss")),
         "tags": list(dict.fromkeys(["unpad", *_lines(facts.tags)])),
         "model-index": _index(facts),
     }
@@ -287,9 +298,7 @@ def _measured(facts: CardFacts, prefix: str) -> dict[str, float]:
 
 def _record(facts: CardFacts, prefix: str) -> Mapping[str, Any]:
     """The record of the evaluation of these weights, or an empty one."""
-    step = (
-        facts.step if prefix == "eval" else facts.last_step
-    )  # others are made after the run, of the weights that it kept
+    step = facts.step if prefix == "eval" else facts.last_step  # others are made after the run, of what it kept
     records = [r for r in facts.history if r.get("step") == step and _figures(r, prefix)]
     return records[-1] if records else {}
 
@@ -297,11 +306,7 @@ def _record(facts: CardFacts, prefix: str) -> Mapping[str, Any]:
 def _figures(record: Mapping[str, Any], prefix: str) -> dict[str, float]:
     names = [n for n in record if n.startswith(f"{prefix}_") and not n.endswith(_CLOCKS)]
     values = {line(n.removeprefix(f"{prefix}_")): record[n] for n in names}
-    return {
-        n: float(v)
-        for n, v in values.items()
-        if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-    }
+    return {n: float(v) for n, v in values.items() if _is_number(v) and math.isfinite(v)}
 
 
 # ---- the text
@@ -326,8 +331,11 @@ def _what(facts: CardFacts) -> str:
         "language": ", ".join(code(each) for each in facts.language),
         "license": facts.license and code(facts.license),
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
-    return f"{first}\n\n| | |\n| --- | --- |\n{table}"
+    return f"{first}\n\n{_table(rows)}"
+
+
+def _table(rows: Mapping[str, str | None]) -> str:
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
 
 
 def _labels(facts: CardFacts) -> str:
@@ -370,9 +378,8 @@ def _use(facts: CardFacts) -> str:
         ask = _ASK[kind]
         if kind == "text-classification" and facts.pairs:
             ask = 'print(answer({"text": "A first text.", "text_pair": "A second text."}))'
-        script = (
-            f'from unpad import pipeline\n\nanswer = pipeline("{kind}", model={name}{_OPTIONS.get(kind, "")})\n{ask}'
-        )
+        made = f'pipeline("{kind}", model={name}{_OPTIONS.get(kind, "")})'
+        script = f"from unpad import pipeline\n\nanswer = {made}\n{ask}"
     else:
         maker = f"AutoModel{HEADS[facts.head].suffix}"
         script = (
@@ -395,22 +402,21 @@ def _results(facts: CardFacts) -> str:
         shown = _thinned(records, next((i for i, (r, _) in enumerate(records) if r is this), None))
         title = "validation" if prefix == "eval" else prefix
         lines = [f"On {_data(data)}:" if data != DataFacts() else f"{inline(title)}:", ""]
-        lines.append("| " + " | ".join(["step", "epoch", "training loss", *(code(n) for n in names)]) + " |")
-        lines.append("| " + " | ".join(["---:"] * (3 + len(names))) + " |")
+        lines.append(_row(["step", "epoch", "training loss", *(code(n) for n in names)]))
+        lines.append(_row(["---:"] * (3 + len(names))))
         for record, found in shown:
             cells = [f"{record.get('step', '')}", _number(record.get("epoch")), _number(_loss_before(facts, record))]
             cells += [_number(found.get(name)) for name in names]
-            lines.append("| " + " | ".join(f"**{c}**" if record is this and c else c for c in cells) + " |")
+            lines.append(_row([f"**{cell}**" if record is this and cell else cell for cell in cells]))
         if len(shown) < len(records):
             lines += ["", f"{len(shown)} of {len(records)} evaluations are shown."]
-        if this:
-            lines += ["", "In bold: the weights of this model."]
-        else:
-            lines += ["", f"The weights of this model, those of step {facts.step:,}, were not judged on these rows."]
-        parts.append("\n".join(lines))
-    if not parts:
-        return ""
-    return "## Results\n\n" + "\n\n".join(parts)
+        other = f"The weights of this model, those of step {facts.step:,}, were not judged on these rows."
+        parts.append("\n".join([*lines, "", "In bold: the weights of this model." if this else other]))
+    return "## Results\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _thinned(records: list[Any], kept: int | None) -> list[Any]:
@@ -428,8 +434,12 @@ def _loss_before(facts: CardFacts, record: Mapping[str, Any]) -> Any:
     return losses[-1] if losses else None
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _number(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not _is_number(value):
         return ""
     return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 10**6 else f"{value:.4g}"
 
@@ -447,9 +457,10 @@ def _training(facts: CardFacts) -> str:
         "hardware": facts.hardware and inline(facts.hardware),
         **{f"{code(name)}": code(value) for name, value in facts.recipe.items()},
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
     picture = f"\n\n![Learning curves: loss and metrics by step]({facts.picture})" if facts.picture else ""
-    return f"## Training\n\n| | |\n| --- | --- |\n{table}\n\nThe other arguments that decide what is learned had their defaults.{picture}"
+    return (
+        f"## Training\n\n{_table(rows)}\n\nThe other arguments that decide what is learned had their defaults.{picture}"
+    )
 
 
 def _limits(facts: CardFacts) -> str:
@@ -458,9 +469,8 @@ def _limits(facts: CardFacts) -> str:
         said.append(f"The run was to take {facts.total_steps:,} steps; these weights have {facts.step:,} behind them.")
     if facts.cut is not None and facts.cut[0]:
         count, of, share = facts.cut
-        said.append(
-            f"{count:,} of {of:,} tokenized texts were longer than allowed and were cut; {share:.1%} of their tokens were lost."
-        )
+        what = f"{count:,} of {of:,} tokenized texts were longer than allowed and were cut"
+        said.append(f"{what}; {share:.1%} of their tokens were lost.")
     if facts.longest is not None and facts.head is not None:
         longest = facts.train.longest if facts.train else None
         seen = f" The longest row that it learned from has {longest:,}." if longest else ""
@@ -482,12 +492,6 @@ def _limits(facts: CardFacts) -> str:
             on = "; ".join(_data(facts.judged[prefix]) for prefix, found in measured.items() if found)
             said.append(f"They were judged on {on} alone; how good they are on other texts, is not known.")
         if facts.chosen_by is not None:
-            said.append(
-                f"These weights were chosen by {code(facts.chosen_by)} on the evaluation data, so these figures flatter them."
-            )
+            how = f"{code(facts.chosen_by)} on the evaluation data"
+            said.append(f"These weights were chosen by {how}, so these figures flatter them.")
     return "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in said) if said else ""
-
-
-def _versions(facts: CardFacts) -> str:
-    told = ", ".join(f"{name} {code(version)}" for name, version in facts.versions.items())
-    return f"## Versions\n\n{told}" if told else ""

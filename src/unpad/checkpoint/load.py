@@ -171,7 +171,7 @@ def _shards(index: Path) -> list[Path]:
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index} has no weight_map; copy the file again")
     for shard in names.values():
-        if Path(shard).name != shard:
+        if not isinstance(shard, str) or Path(shard).name != shard:
             raise CheckpointError(
                 f"{index} names {shard!r}, which is not a plain file name; the checkpoint is not trustworthy"
             )

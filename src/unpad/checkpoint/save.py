@@ -61,11 +61,8 @@ def save_weights(
         folder.mkdir(parents=True, exist_ok=True)
         for old in [*folder.glob("model-*-of-*.safetensors"), folder / INDEX]:
             old.unlink(missing_ok=True)
-        names = (
-            [WEIGHTS]
-            if len(shards) == 1
-            else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
-        )
+        names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+        names = [WEIGHTS] if len(shards) == 1 else names
         for file, shard in zip(names, shards, strict=True):
             part = folder / f".{file}.part"
             save_file(shard, str(part), metadata={"format": "pt"})
@@ -83,7 +80,6 @@ def _bytes(size: int | str) -> int:
         return size
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?B)\s*", size.upper())
     if found is None:
-        raise ArgumentError(
-            f"max_shard_size={size!r} is not a size; write a number of bytes or like '500MB', '5GB', '2GiB'"
-        )
+        how = "write a number of bytes or like '500MB', '5GB', '2GiB'"
+        raise ArgumentError(f"max_shard_size={size!r} is not a size; {how}")
     return int(float(found[1]) * _UNITS[found[2]])

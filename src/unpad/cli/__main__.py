@@ -64,27 +64,22 @@ def _dispatch(given: list[str]) -> int:
         return 0
     command = given[0]
     if command not in COMMANDS:
-        raise ArgumentError(
-            f"there is no command {command!r}{nearest(command, COMMANDS)} (commands: {', '.join(COMMANDS)})"
-        )
+        near = nearest(command, COMMANDS)
+        raise ArgumentError(f"there is no command {command!r}{near} (commands: {', '.join(COMMANDS)})")
     return int(import_module(f"unpad.cli.{command}").run(given[1:]))
 
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: unpad COMMAND [options]",
-            "",
-            "Fine-tune, evaluate and use transformer models for NLP without ever computing on padding.",
-            "",
-            *lines,
-            "",
-            "unpad COMMAND --help shows every option with its meaning and default.",
-            "First steps: unpad train text-classification",
-        ]
-    )
+    lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return f"""usage: unpad COMMAND [options]
+
+Fine-tune, evaluate and use transformer models for NLP without ever computing on padding.
+
+{lines}
+
+unpad COMMAND --help shows every option with its meaning and default.
+First steps: unpad train text-classification"""
 
 
 if __name__ == "__main__":

@@ -55,9 +55,8 @@ class Splits:
         """The error with the rows that it names counted as in `data`, too."""
         if not error.rows or self.kept is None:
             return error
-        return TrainingError(
-            f"{error}. In {data}, from which rows were held out, these are rows {listing(self.kept[list(error.rows)])}"
-        )
+        rows = listing(self.kept[list(error.rows)])
+        return TrainingError(f"{error}. In {data}, from which rows were held out, these are rows {rows}")
 
 
 def load_splits(
@@ -68,9 +67,12 @@ def load_splits(
     Without `eval_split` the evaluation split is "validation"; where there is none, a tenth of the training rows, drawn with
     `seed`, is held out, and that is said. Raises DataError for splits that do not exist and for empty ones.
     """
+    import numpy as np
+
+    from unpad.data.load import load_dataset
     from unpad.tasks.glue import GLUE
 
-    raw = _load(data, data_name)
+    raw: Any = load_dataset(data, data_name)
     if eval_split is eval_data is None and data_name in GLUE and GLUE[data_name].eval_split in raw:
         eval_split = GLUE[data_name].eval_split
     train = _split(raw, train_split, data, data_name)
@@ -78,7 +80,7 @@ def load_splits(
         raise DataError(f"split {train_split!r} of {data!r} has no rows; there is nothing to learn from")
     others = tuple(name for name in raw if name not in (train_split, eval_split))
     if eval_data is not None:
-        other = _load(eval_data, None)
+        other: Any = load_dataset(eval_data)
         name = eval_split or next((n for n in ("validation", "test") if n in other), next(iter(other)))
         return Splits(train, _split(other, name, eval_data, None), f"{name} of {eval_data}", others)
     if eval_split is not None:
@@ -88,7 +90,9 @@ def load_splits(
     if len(train) < 2:
         say(f"{data} has no validation split and a single row: nothing is evaluated")
         return Splits(train, None, "", others)
-    kept, held = _hold_out(len(train), seed)
+    order = np.random.default_rng(seed).permutation(len(train))  # of the number of rows and the seed alone
+    count = max(1, round(HELD_OUT * len(train)))
+    kept, held = np.sort(order[count:]), np.sort(order[:count])
     rows = f"{len(held)} of its {len(train)} training rows, drawn with seed={seed}, are held out for evaluation"
     say(f"{data} has no validation split: {rows}; give --eval_split or --eval_data to choose")
     return Splits(train.select(kept), train.select(held), f"held out of {train_split}", others, train, kept, held)
@@ -96,7 +100,9 @@ def load_splits(
 
 def load_split(data: str, data_name: str | None, split: str) -> Any:
     """One split of a data set, by name or in the notation "train[:100]"."""
-    return _split(_load(data, data_name), split, data, data_name)
+    from unpad.data.load import load_dataset
+
+    return _split(load_dataset(data, data_name), split, data, data_name)
 
 
 def longest_input(asked: Any, model: str, config: Any, tokenizer: Any) -> int:
@@ -217,12 +223,6 @@ def slug(data: str, data_name: str | None = None) -> str:
     return re.sub(r"[^\w.]+", "-", f"{text} {data_name or ''}").strip("-.").lower() or "data"
 
 
-def _load(data: str, data_name: str | None) -> Any:
-    from unpad.data.load import load_dataset
-
-    return load_dataset(data, data_name)
-
-
 def _split(raw: Any, split: str, data: str, data_name: str | None) -> Any:
     from unpad.data.load import load_dataset
 
@@ -231,12 +231,3 @@ def _split(raw: Any, split: str, data: str, data_name: str | None) -> Any:
     if "[" in split or "+" in split:
         return load_dataset(data, data_name, split=split)
     raise DataError(f"{data!r} has no split {split!r}{nearest(split, raw)}; its splits are: {listing(raw)}")
-
-
-def _hold_out(rows: int, seed: int) -> tuple[Any, Any]:
-    """The numbers of the rows to keep and to hold out, each in order; they depend on the number of rows and `seed` alone."""
-    import numpy as np
-
-    order = np.random.default_rng(seed).permutation(rows)
-    count = max(1, round(HELD_OUT * rows))
-    return np.sort(order[count:]), np.sort(order[:count])

@@ -12,6 +12,7 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jsonargparse
@@ -66,17 +67,17 @@ def options_of(cls: type, **defaults: Any) -> list[Option]:
 
 
 class Command:
-    """The command line of one command: its positional argument (or none) and groups of options, each from a dataclass."""
+    """The command line of one command: its positional arguments (name -> help) and groups of options, each from a dataclass."""
 
     def __init__(
-        self, name: str, about: str, groups: Mapping[str, Sequence[Option]], positional: tuple[str, str] | None = None,
+        self, name: str, about: str, groups: Mapping[str, Sequence[Option]], positional: Mapping[str, str] = MappingProxyType({}),
         aliases: Mapping[str, str] = ALIASES["TrainingArguments"], with_config: bool = True,
     ) -> None:  # fmt: skip
         self.name, self.positional, self.aliases = name, positional, aliases
         self.options = {option.name: option for group in groups.values() for option in group}
         self._parser = _Parser(prog=f"unpad {name}", description=about, exit_on_error=False, allow_abbrev=False)
-        if positional:
-            self._parser.add_argument(positional[0], type=str, help=positional[1])
+        for word, meaning in positional.items():
+            self._parser.add_argument(word, type=str, help=meaning)
         if with_config:
             self._parser.add_argument(
                 "--config", action=jsonargparse.ActionConfigFile,
@@ -89,15 +90,15 @@ class Command:
                 group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Every option (and the positional argument) by name. `--help` prints and exits the process with 0.
+        """Every option (and positional argument) by name. `--help` prints and exits the process with 0.
 
         Raises ArgumentError: an unknown option or YAML key (names the nearest), a value of the wrong type (says what is allowed).
         """
         flags, words = self._normal(argv)
         configs = [flag for flag in flags if flag.startswith("--config=")]
         flags = [flag for flag in flags if flag not in configs]
-        if len(words) > bool(self.positional):
-            extra = words[bool(self.positional)]
+        if len(words) > len(self.positional):
+            extra = words[len(self.positional)]
             raise self._error(f"{extra!r} is one word too many; options are written --name value{self._see}")
         files = ", ".join(flag.removeprefix("--config=") for flag in configs)
         try:
@@ -142,14 +143,13 @@ class Command:
             if name == "print_config" and self.with_config:
                 flags.append(token)
                 continue
-            off = name.removeprefix("no_")
-            if name not in self.options and off in self.options and self.options[off].kind is bool and not has_value:
-                flags.append(f"--{off}=false")
+            option, off = self.options.get(name), self.options.get(name.removeprefix("no_"))
+            if option is None and off is not None and off.kind is bool and not has_value:
+                flags.append(f"--{off.name}=false")
                 continue
-            if name not in self.options and not (name == "config" and self.with_config):
+            if option is None and not (name == "config" and self.with_config):
                 near = re.sub("'(.*)'", r"--\1", nearest(name, self.options))
                 raise self._error(f"there is no option --{given}{near}{self._see}")
-            option = self.options.get(name)
             if not has_value:
                 if option is not None and option.kind is bool:
                     value = rest.pop(0) if rest and rest[0].lower() in (*_ON, *_OFF) else "true"
@@ -182,16 +182,16 @@ class Command:
         if found := re.search(r'Parser key "(\w+)"', text):
             name, option = found[1], self.options.get(found[1])
             if option is None:
-                return f"--{name}: {_one_line(text.split(':', 1)[1])}; give a YAML file of options"
+                return f"--{name}: {one_line(text.split(':', 1)[1])}; give a YAML file of options"
             value = re.search(r"(?:Got value|Given value): (.*)", text)
             shown = value[1].strip() if value else "what is given"
             default = "null" if option.default is None else option.default
             return f"{name}={shown!r} is not {option.allowed}; the default is {default}"
-        if "are required" in text and self.positional:
-            return f"{self.positional[0].upper()} is missing: {self.positional[1]}{self._see}"
+        if found := re.search(r"are required: (\w+)", text):
+            return f"{found[1].upper()} is missing: {self.positional[found[1]]}{self._see}"
         if configs:
-            return f"{configs} is not a YAML file of options: {_one_line(text)}"
-        return f"{_one_line(text)}{self._see}"
+            return f"{configs} is not a YAML file of options: {one_line(text)}"
+        return f"{one_line(text)}{self._see}"
 
 
 class _Parser(jsonargparse.ArgumentParser):
@@ -200,12 +200,12 @@ class _Parser(jsonargparse.ArgumentParser):
     def format_help(self, *args: Any, **options: Any) -> str:
         text = super().format_help(*args, **options)
         words = "".join(f" {a.dest.upper()}" for a in self._actions if not a.option_strings)
-        text = re.sub(r"(--\w+) \w+, \1\+ (\w+)", r"\1 \2", text).replace(
-            "Union[str, list[str], null]", "words a,b,c or null"
-        )
+        text = re.sub(r"(--\w+) \w+, \1\+ (\w+)", r"\1 \2", text)
+        text = text.replace("Union[str, list[str], null]", "words a,b,c or null")
         return re.sub(r"\Ausage:.*?\n\n", f"usage: {self.prog}{words} [options]\n\n", text, flags=re.DOTALL)
 
 
-def _one_line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else text[:197] + "..."
+def one_line(text: Any, most: int = 200) -> str:
+    """A value as one line, cut after `most` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else line[: most - 3] + "..."

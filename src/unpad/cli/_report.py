@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unpad.cli._options import one_line
+
 _WIDEST = 88
 
 
@@ -55,13 +57,8 @@ def write_examples(out: Any, examples: Sequence[Any], judged: bool = True) -> No
     out.print("[bold]examples[/]")
     for example in examples:
         for place, text in enumerate(example.texts):
-            out.print(f"  {' ' if place else '-'} {_short(text)}", markup=False)
+            out.print(f"  {' ' if place else '-'} {one_line(text, _WIDEST)}", markup=False)
         right = example.truth in (None, example.answer) if example.right is None else example.right
         out.print("    " if not judged else "    [green]ok[/]    " if right else "    [red]wrong[/] ", end="")
-        truth = "" if example.truth is None else f"   truth: {_short(example.truth)}"
-        out.print(f"answer: {_short(example.answer)}{truth}", markup=False)
-
-
-def _short(text: Any) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= _WIDEST else line[: _WIDEST - 3] + "..."
+        truth = "" if example.truth is None else f"   truth: {one_line(example.truth, _WIDEST)}"
+        out.print(f"answer: {one_line(example.answer, _WIDEST)}{truth}", markup=False)

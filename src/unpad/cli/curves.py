@@ -21,14 +21,12 @@ class CurveOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = "Draw the learning curves of a run again from its metrics.jsonl, and say what they mean."
-    given = ("run", "folder of a run, or a metrics.jsonl")
+    given = {"run": "folder of a run, or a metrics.jsonl"}
     return Command("curves", about, {"options": options_of(CurveOptions)}, given, with_config=False)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
     options = command().parse(argv)
     from rich.console import Console
 

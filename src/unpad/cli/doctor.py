@@ -29,7 +29,6 @@ class DoctorOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = "Show versions, devices, and what would be chosen here and why."
     return Command("doctor", about, {"options": options_of(DoctorOptions)}, with_config=False)
 
@@ -103,9 +102,8 @@ def _torch_facts(machine: dict[str, Any], chosen: dict[str, Any]) -> None:
     precision = choose_precision("auto", device)
     dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
     backend = choose_backend(device, dtype)
-    why = (
-        "the flash kernel needs bf16 or fp16 on a GPU from 8.0" if gpus else "a CPU has no kernel for packed sequences"
-    )
+    why = "the flash kernel needs bf16 or fp16 on a GPU from 8.0"
+    why = why if gpus else "a CPU has no kernel for packed sequences"
     reasons = {
         "varlen": "this GPU has flash attention over packed sequences",
         "bucketed": f"sequences of similar length together; {why}",

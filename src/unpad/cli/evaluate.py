@@ -56,13 +56,11 @@ class EvaluateOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = "Judge a model on a split of a data set. What is not given is taken from the run's config.yaml."
     return Command("evaluate", about, {"options": options_of(EvaluateOptions)})
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
     options = command().parse(argv)
     if options["model"] is None:
         raise ArgumentError("unpad evaluate: --model is missing; give the folder of a run, of a model, or a Hub id")
@@ -191,14 +189,9 @@ def _report(options: dict[str, Any], split: str, rows: int, record: dict[str, fl
 
     folder = Path(options["output_dir"] or (options["model"] if Path(options["model"]).is_dir() else "."))
     metrics = shown_metrics(record)
-    content = {name: options[name] for name in ("model", "task", "data")}
-    content |= {
-        "split": split,
-        "rows": rows,
-        "metrics": metrics,
-        "seconds": record.get("eval_runtime"),
-        "unpad": __version__,
-    }
+    content: dict[str, Any] = {name: options[name] for name in ("model", "task", "data")}
+    content |= {"split": split, "rows": rows, "metrics": metrics}
+    content |= {"seconds": record.get("eval_runtime"), "unpad": __version__}
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -59,25 +59,22 @@ def command(action: str | None = None) -> Command:
     if action:
         about, options = _ACTIONS[action]
         made = "" if action == "prune" else "; made when it is missing"
-        folder = ("folder", f"the folder that holds the Hub{made}")
+        folder = {"folder": f"the folder that holds the Hub{made}"}
         return Command(f"hub {action}", about, {"options": options_of(options)}, folder, aliases={}, with_config=False)
     about = (
         "A Hub of your own, in a folder. unpad hub serve FOLDER serves it; "
         "unpad hub token FOLDER makes an access token; unpad hub prune FOLDER frees what deleted files take."
     )
     groups = {name: options_of(options) for name, (_, options) in _ACTIONS.items()}
-    return Command(
-        "hub", about, groups, ("action", "serve, token or prune, and then the folder"), aliases={}, with_config=False
-    )
+    words = {"action": "serve, token or prune, and then the folder"}
+    return Command("hub", about, groups, words, aliases={}, with_config=False)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns 0."""
     if not argv or argv[0] not in _ACTIONS:
         given = command().parse(argv[:1])["action"]
-        raise ArgumentError(
-            f"unpad hub: there is no {given!r}{nearest(given, _ACTIONS)} (there are: {', '.join(_ACTIONS)})"
-        )
+        near = nearest(given, _ACTIONS)
+        raise ArgumentError(f"unpad hub: there is no {given!r}{near} (there are: {', '.join(_ACTIONS)})")
     action = argv[0]
     options = command(action).parse(argv[1:])
     from unpad.serve.server import open_store, prune, serve

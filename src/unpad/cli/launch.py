@@ -31,14 +31,13 @@ class LaunchOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = (
         "Run a script in several processes, each with RANK, WORLD_SIZE and the other variables of torchrun. "
         "Options stand before the script: unpad launch --nproc 2 train.py --lr 3e-5"
     )
-    script = "a Python file, or -m and the name of a module; everything behind it is its own"
+    script = {"script": "a Python file, or -m and the name of a module; everything behind it is its own"}
     groups = {"options": options_of(LaunchOptions)}
-    return Command("launch", about, groups, ("script", script), aliases=_OF_TORCHRUN, with_config=False)
+    return Command("launch", about, groups, script, aliases=_OF_TORCHRUN, with_config=False)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -17,13 +17,11 @@ class LoginOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = "Check an access token with the Hub (HF_ENDPOINT, or huggingface.co) and keep it on this machine."
     return Command("login", about, {"options": options_of(LoginOptions)}, aliases={}, with_config=False)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns 0."""
     token = command().parse(argv)["token"]
     from huggingface_hub import constants
 
@@ -31,11 +29,10 @@ def run(argv: Sequence[str]) -> int:
     from unpad.hub.account import login, role, writable
 
     found = login(token, force=True)
-    may = {"read": "read", "write": "read and write", "fineGrained": "do what was chosen for it"}.get(
-        role(found), role(found)
-    )
+    kind = role(found)
+    may = {"write": "read and write", "fineGrained": "do what was chosen for it"}.get(kind, kind)
     print(f"logged in    {found['name']} at {constants.ENDPOINT}; this token may {may or 'do what the Hub says'}")
-    if role(found) == "read":
+    if kind == "read":
         print("next         load models by id; to send one, log in with a token with write rights")
     else:
         print(f"next         unpad push FOLDER {found['name']}/NAME (owners: {listing(writable(found))})")

@@ -66,13 +66,11 @@ class PredictOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = "Let a model answer for texts. Prints what it writes, or one JSON object per text: label and score (with top_k, a list of them)."
     return Command("predict", about, {"options": options_of(PredictOptions)})
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
     options = command().parse(argv)
     if options["model"] is None:
         raise ArgumentError("unpad predict: --model is missing; give the folder of a run, of a model, or a Hub id")
@@ -234,10 +232,8 @@ def _in_batches(
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         texts = zip(*(part[name] for name in names), strict=True)
-        yield [
-            _row(own[0], own[1] if len(own) > 1 else None, words, language) | {name: part[name][i] for name in more}
-            for i, own in enumerate(texts)
-        ]
+        found = [_row(own[0], own[1] if len(own) > 1 else None, words, language) for own in texts]
+        yield [row | {name: part[name][i] for name in more} for i, row in enumerate(found)]
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> int:

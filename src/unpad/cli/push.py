@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unpad.cli._options import _OFF, _ON, Command, options_of
+from unpad.cli._options import Command, options_of
 from unpad.errors import ArgumentError, nearest
 
 _TYPES = ("model", "dataset")
@@ -30,28 +31,23 @@ class PushOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = "Send a folder to the Hub as one commit: unpad push FOLDER ID. Checkpoint folders and training states in it stay here."
-    given = ("folder", "the folder; behind it the ID, owner/name, or name for the owner of the token")
+    given = {"folder": "the folder", "id": "owner/name, or name for the owner of the token"}
     return Command("push", about, {"options": options_of(PushOptions)}, given, aliases={}, with_config=False)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns 0."""
-    folder, repo_id, rest = _split(argv)
-    options = command().parse([folder, *rest] if folder else rest)
-    if not repo_id:
-        raise ArgumentError(
-            "unpad push: ID is missing: owner/name, or name for the owner of the token (see: unpad push --help)"
-        )
+    options = command().parse(argv)
+    folder = options["folder"]
     if options["type"] not in _TYPES:
-        raise ArgumentError(
-            f"unpad push: --type={options['type']!r} is not one of {', '.join(_TYPES)}{nearest(options['type'], _TYPES)}"
-        )
+        near = nearest(options["type"], _TYPES)
+        raise ArgumentError(f"unpad push: --type={options['type']!r} is not one of {', '.join(_TYPES)}{near}")
     from unpad.hub.push import push_folder
 
+    if options["type"] == "model":
+        _address(Path(folder), options["id"], options["token"])
     made = push_folder(
-        folder, repo_id, commit_message=options["message"], repo_type=options["type"], private=options["private"] or None,
+        folder, options["id"], commit_message=options["message"], repo_type=options["type"], private=options["private"] or None,
         token=options["token"], revision=options["revision"],
     )  # fmt: skip
     print(f"sent         {made.commit_url}")
@@ -61,22 +57,15 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _split(argv: Sequence[str]) -> tuple[str, str, list[str]]:
-    """The folder, the id, and the options: the first two words that belong to no option."""
-    line, rest = command(), list(argv)
-    words: list[str] = []
-    flags: list[str] = []
-    while rest:
-        token = rest.pop(0)
-        if not token.startswith("-") and len(words) < 2:
-            words.append(token)
-            continue
-        flags.append(token)
-        option = line.options.get(token.removeprefix("--").replace("-", "_"))
-        if rest and option is not None and (option.kind is not bool or rest[0].lower() in (*_ON, *_OFF)):
-            flags.append(rest.pop(0))
-    folder, repo_id = [*words, "", ""][:2]
-    return folder, repo_id, flags
+def _address(folder: Path, name: str, token: str | None) -> None:
+    """Let a card that nobody wrote or changed say how the model is loaded from the Hub, not from this folder."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = (folder / "README.md").read_bytes().decode()
+        from unpad.checkpoint.card import addressed, unchanged, write_card
+        from unpad.hub.account import get_full_repo_name
+
+        if unchanged(text):
+            write_card(folder, addressed(text, name if "/" in name else get_full_repo_name(name, token=token)))
 
 
 def _loader(folder: Path) -> str:

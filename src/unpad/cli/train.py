@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
 """Where this command chooses another default than `TrainingArguments`."""
 _LOGS_PER_EPOCH = 20
 _EXAMPLES = 4
+_COLUMNS = ("text", "text_pair", "label")
 
 
 @dataclass
@@ -110,7 +111,6 @@ class TrainOptions:
 
 
 def command() -> Command:
-    """The command line."""
     about = {
         "output_dir": "Folder of the run: checkpoints, metrics.jsonl, curves, config.yaml, the final model. null: runs/TASK-DATA.",
         "overwrite_output_dir": "Remove the run that output_dir holds.",
@@ -122,12 +122,11 @@ def command() -> Command:
         "train",
         "Fine-tune a pretrained model on a data set, evaluate it, draw its curves, and show how to go on.",
         {"model and data": options_of(TrainOptions), "training": training},
-        positional=("task", "what to learn, e.g. text-classification"),
+        positional={"task": "what to learn, e.g. text-classification"},
     )
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
     line = command()
     options = line.parse(argv)
     if options["output_dir"] is None:
@@ -142,7 +141,21 @@ def run(argv: Sequence[str]) -> int:
     return _train(options, folder)
 
 
+@dataclass
+class _Run:
+    """What the steps of a run hand on."""
+
+    options: dict[str, Any]
+    folder: Path
+    task: Any
+    splits: Any
+    columns: Any
+    prepared: Any
+    trainer: Any
+
+
 def _train(options: dict[str, Any], folder: Path) -> int:
+    from unpad.engine.world import World
     from unpad.tasks import task as find_task
 
     task = find_task(options["task"])
@@ -151,79 +164,11 @@ def _train(options: dict[str, Any], folder: Path) -> int:
     plain = {name: options[name] for name in names if options[name] is not None}
     options["hub_token"] = None  # not for config.yaml
     args = TrainingArguments(**{**plain, "logging_steps": options["logging_steps"] or 1, "draw_curves": False})
-    from unpad.engine.world import World
-
     world = World(cpu=args.use_cpu)
     options["resume"] = options["resume"] or world.restarted
     if args.resume_from_checkpoint is None and not options["resume"]:
         world.on_main(lambda: refuse_other_run(folder, options))
-
-    from datasets import DatasetDict
-
-    from unpad.cli._data import load_splits, longest_input, naming, new_model, set_writing, tokenizer_for
-    from unpad.engine.state import set_seed
-    from unpad.models import auto
-    from unpad.train.callbacks import EarlyStoppingCallback
-    from unpad.train.trainer import Trainer
-
-    chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
-    splits = load_splits(**{name: options[name] for name in chosen})
-    raw = DatasetDict(splits.raw() if task.one_to_one else splits.parts())
-    given = {key: options[f"{key}_column"] for key in ("text", "text_pair", "label")}
-    settings = _settings(task, options)
-    source = options["model"]
-    with naming(", ".join(filter(None, (options["data"], options["eval_data"]))), None if task.one_to_one else splits):
-        columns = task.columns(raw, **given, labelled=True)
-        if (kind := options["new_model"]) is not None:
-            if source != TrainOptions.model:
-                both = f"model={source!r} and new_model={kind!r} exclude each other"
-                raise ArgumentError(f"{both}; pass one of the two")
-            source = world.on_main(lambda: new_model(folder, options, raw["train"], columns))
-        elif options["new_config"] is not None or options["vocab_size"] is not None:
-            raise ArgumentError(
-                "new_config and vocab_size are of a model from scratch; name its family with --new_model"
-            )
-        elif task.generates and source == TrainOptions.model:
-            how = "name one with --model, or the family of a new one with --new_model"
-            raise ArgumentError(f"{task.name} has no model to start from; {how}")
-        config = auto.AutoConfig.from_pretrained(source)
-        tokenizer = tokenizer_for(task, source)
-        longest = longest_input(options["max_length"], source, config, tokenizer)
-        more: dict[str, Any] = {"config": config} if task.generates else {}
-        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings, **more)
-        if task.classes and prepared.num_labels is None:
-            hidden = f"all labels in {columns.label!r} are hidden (-1 or missing)"
-            raise DataError(f"{hidden}; there is nothing to learn, give data that has them")
-    if task.one_to_one:
-        prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
-    set_seed(args.seed)  # before the new head is drawn
-    maker = getattr(auto, task.auto_class)
-    if kind is None:
-        model = maker.from_pretrained(source, ignore_mismatched_sizes=True, **prepared.model_options)
-    else:
-        model = maker.from_config(config.replace(**prepared.model_options))
-    set_writing(model, task, options)
-    if splits.eval is None:
-        args = dataclasses.replace(args, eval_strategy="no", load_best_model_at_end=False)
-    every = options["logging_steps"] or _logging_steps(prepared.data["train"], args)
-    args = dataclasses.replace(args, logging_steps=every)
-    patience = options["early_stopping_patience"]
-    trainer = Trainer(
-        model,
-        args,
-        train_dataset=prepared.data["train"],
-        eval_dataset=prepared.data.get("validation"),
-        processing_class=tokenizer,
-        data_collator=task.collator(tokenizer, **settings),
-        compute_metrics=task.metrics(model.config, prepared.notes.get("validation")),
-        callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
-    )
-    options["logging_steps"] = args.logging_steps
-    options.update({f"{key}_column": getattr(columns, key) for key in ("text", "text_pair", "label")})
-    found = prepared.columns
-    if "source_lang" in task.settings and columns.text not in found.used:  # languages that were found
-        options.update(source_lang=found.text.split(".")[-1], target_lang=str(found.label).split(".")[-1])
-    trainer.card = _about(task, options, raw["train"])
+    run = _prepare(options, folder, task, args, world)
 
     def begin() -> None:
         clear_other_run(folder, options)
@@ -232,23 +177,21 @@ def _train(options: dict[str, Any], folder: Path) -> int:
 
     world.on_main(begin)
     try:
-        result = trainer.train(resume_from_checkpoint=True if options["resume"] else None)
+        result = run.trainer.train(resume_from_checkpoint=True if options["resume"] else None)
     except TrainingError as error:
-        raise splits.told(error, options["data"]) from None
+        raise run.splits.told(error, options["data"]) from None
     except KeyboardInterrupt:
-        _close_bar(trainer)
-        say_how_to_continue(folder, options, trainer.state.global_step)
+        _close_bar(run.trainer)
+        say_how_to_continue(folder, options, run.trainer.state.global_step)
         return 130
     finally:
-        _close_bar(trainer)
-    metrics = _final_metrics(trainer, splits)
-    trainer.save_model(_internal_call=True)
+        _close_bar(run.trainer)
+    metrics = _final_metrics(run.trainer, run.splits)
+    run.trainer.save_model(_internal_call=True)
     if world.is_main:
-        _report(options, folder, trainer, task, splits, prepared, columns, metrics, result.metrics)
-    if args.push_to_hub:
-        sent = trainer.push_to_hub()
-        if sent is not None:
-            print(f"  {'on the Hub':<10} {sent.repo_url}")
+        _report(run, metrics, result.metrics)
+    if args.push_to_hub and (sent := run.trainer.push_to_hub()) is not None:
+        print(f"  {'on the Hub':<10} {sent.repo_url}")
     return 0
 
 
@@ -262,6 +205,80 @@ def _bundled(task: str) -> str:
     if found.default_data is None:
         raise ArgumentError(f"unpad train {found.name}: --data is missing; give a file, a folder, or a Hub id")
     return found.default_data
+
+
+def _prepare(options: dict[str, Any], folder: Path, task: Any, args: TrainingArguments, world: Any) -> _Run:
+    """Read the data, get the model, and make a Trainer of both; `options` get what was found out."""
+    from datasets import DatasetDict
+
+    from unpad.cli._data import load_splits, longest_input, naming, set_writing, tokenizer_for
+    from unpad.engine.state import set_seed
+    from unpad.models import auto
+    from unpad.train.callbacks import EarlyStoppingCallback
+    from unpad.train.trainer import Trainer
+
+    chosen = ("data", "data_name", "train_split", "eval_split", "eval_data", "seed")
+    splits = load_splits(**{name: options[name] for name in chosen})
+    raw = DatasetDict(splits.raw() if task.one_to_one else splits.parts())
+    settings = _settings(task, options)
+    with naming(", ".join(filter(None, (options["data"], options["eval_data"]))), None if task.one_to_one else splits):
+        columns = task.columns(raw, **{key: options[f"{key}_column"] for key in _COLUMNS}, labelled=True)
+        source = _source(options, folder, task, raw["train"], columns, world)
+        config = auto.AutoConfig.from_pretrained(source)
+        tokenizer = tokenizer_for(task, source)
+        longest = longest_input(options["max_length"], source, config, tokenizer)
+        more: dict[str, Any] = {"config": config} if task.generates else {}
+        prepared = task.prepare(raw, tokenizer, columns, max_length=longest, **settings, **more)
+        if task.classes and prepared.num_labels is None:
+            hidden = f"all labels in {columns.label!r} are hidden (-1 or missing)"
+            raise DataError(f"{hidden}; there is nothing to learn, give data that has them")
+    if task.one_to_one:
+        prepared = dataclasses.replace(prepared, data=splits.apart(prepared.data))
+    set_seed(args.seed)  # before the new head is drawn
+    maker = getattr(auto, task.auto_class)
+    if options["new_model"] is None:
+        model = maker.from_pretrained(source, ignore_mismatched_sizes=True, **prepared.model_options)
+    else:
+        model = maker.from_config(config.replace(**prepared.model_options))
+    set_writing(model, task, options)
+    if splits.eval is None:
+        args = dataclasses.replace(args, eval_strategy="no", load_best_model_at_end=False)
+    options["logging_steps"] = options["logging_steps"] or _logging_steps(prepared.data["train"], args)
+    patience = options["early_stopping_patience"]
+    trainer = Trainer(
+        model,
+        dataclasses.replace(args, logging_steps=options["logging_steps"]),
+        train_dataset=prepared.data["train"],
+        eval_dataset=prepared.data.get("validation"),
+        processing_class=tokenizer,
+        data_collator=task.collator(tokenizer, **settings),
+        compute_metrics=task.metrics(model.config, prepared.notes.get("validation")),
+        callbacks=[] if patience is None else [EarlyStoppingCallback(patience)],
+    )
+    options.update({f"{key}_column": getattr(columns, key) for key in _COLUMNS})
+    found = prepared.columns
+    if "source_lang" in task.settings and columns.text not in found.used:  # languages that were found
+        options.update(source_lang=found.text.split(".")[-1], target_lang=str(found.label).split(".")[-1])
+    trainer.card = _about(task, options, raw["train"])
+    return _Run(options, folder, task, splits, columns, prepared, trainer)
+
+
+def _source(options: dict[str, Any], folder: Path, task: Any, rows: Any, columns: Any, world: Any) -> str:
+    """The model to start from, or the folder of the configuration and the tokenizer of a new one."""
+    from unpad.cli._data import new_model
+
+    source, kind = options["model"], options["new_model"]
+    if kind is not None:
+        if source != TrainOptions.model:
+            both = f"model={source!r} and new_model={kind!r} exclude each other"
+            raise ArgumentError(f"{both}; pass one of the two")
+        return world.on_main(lambda: new_model(folder, options, rows, columns))
+    if options["new_config"] is not None or options["vocab_size"] is not None:
+        raise ArgumentError("new_config and vocab_size are of a model from scratch; name its family with --new_model")
+    if task.generates and source == TrainOptions.model:
+        how = "name one with --model, or the family of a new one with --new_model"
+        raise ArgumentError(f"{task.name} has no model to start from; {how}")
+    return source
 
 
 def _settings(task: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -331,57 +348,57 @@ def _final_metrics(trainer: Any, splits: Any) -> dict[str, float]:
     return records[-1] if records else trainer.evaluate()
 
 
-def _report(
-    options: dict[str, Any], folder: Path, trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any,
-    metrics: dict[str, Any], speed: dict[str, float],
-) -> None:  # fmt: skip
+def _report(run: _Run, metrics: dict[str, Any], speed: dict[str, float]) -> None:
     from rich.console import Console
 
     from unpad.cli._report import metric_table, shown_metrics, spark, write_examples
     from unpad.train.curves import diagnose, draw
 
     out = Console(highlight=False, soft_wrap=True)
+    options, trainer, splits = run.options, run.trainer, run.splits
     history = trainer.state.log_history
     what = options["model"] if options["new_model"] is None else f"a new {options['new_model']}"
     out.print()
     rate = speed.get("train_tokens_per_second", 0.0)
     pace = f"{speed.get('train_runtime', 0.0):.1f} s" + (f", {rate:,.0f} tokens per second" if rate else "")
-    out.print(f"[bold]{task.name}[/] of {options['data']} with {what}: {trainer.state.global_step} steps, {pace}")
+    out.print(f"[bold]{run.task.name}[/] of {options['data']} with {what}: {trainer.state.global_step} steps, {pace}")
     out.print()
     if metrics:
         metric_table(out, history, shown_metrics(metrics), splits.eval_name)
     spark(out, history)
     if options["draw_curves"]:
-        files = draw(history, folder, best_step=trainer.state.best_step, best_metric=trainer.args.best_metric)
-        trainer.write_card(folder)  # with the picture
+        files = draw(history, run.folder, best_step=trainer.state.best_step, best_metric=trainer.args.best_metric)
+        trainer.write_card(run.folder)  # with the picture
         out.print(f"curves       {files[0]}", markup=False)
     out.print(f"diagnosis    {diagnose(history).paragraph}", markup=False)
-    examples = [] if splits.eval is None else _examples(trainer, task, splits, prepared, columns, options)
-    write_examples(out, examples, judged=not task.generates)
-    _next(out, options, folder, splits, examples[0].texts if examples else ["..."])
+    examples = [] if splits.eval is None else _examples(run)
+    write_examples(out, examples, judged=not run.task.generates)
+    _next(out, run, examples[0].texts if examples else ["..."])
 
 
-def _examples(trainer: Any, task: Any, splits: Any, prepared: Any, columns: Any, options: dict[str, Any]) -> list[Any]:
+def _examples(run: _Run) -> list[Any]:
     """A few rows of the evaluation split, evenly spread, each as an `Example`."""
     from unpad.cli._data import asking
     from unpad.pipelines import pipeline
 
-    count = min(_EXAMPLES, len(splits.eval))
-    rows = [splits.eval[round((i + 0.5) * len(splits.eval) / count - 0.5)] for i in range(count)]
-    pipe = pipeline(task.name, trainer.model, trainer.processing_class, **asking(task, options))
-    return task.examples(pipe, rows, columns, prepared)
+    rows, trainer = run.splits.eval, run.trainer
+    count = min(_EXAMPLES, len(rows))
+    chosen = [rows[round((i + 0.5) * len(rows) / count - 0.5)] for i in range(count)]
+    pipe = pipeline(run.task.name, trainer.model, trainer.processing_class, **asking(run.task, run.options))
+    return run.task.examples(pipe, chosen, run.columns, run.prepared)
 
 
-def _next(out: Any, options: dict[str, Any], folder: Path, splits: Any, texts: list[Any]) -> None:
+def _next(out: Any, run: _Run, texts: list[Any]) -> None:
     """Commands that work as they stand, in the order in which people want them."""
     from unpad.cli._data import slug
 
+    options, folder, others = run.options, run.folder, run.splits.others
     here, name = shlex.quote(str(folder)), options["task"]
     parts = [str(text).split(" | ") for text in texts]  # the choices of multiple choice stay as many
     short = [shlex.quote(" | ".join(" ".join(part.split())[:80] for part in some)) for some in parts]
     asked = " ".join(f"{flag} {text}" for flag, text in zip(("--text", "--text_pair"), short, strict=False))
     more = shlex.quote(f"{folder}-more")
-    other = "test" if "test" in splits.others else next(iter(splits.others), "")
+    other = "test" if "test" in others else next(iter(others), "")
     split = f" --split {other}" if other else ""
     longer = f"--max_steps {options['max_steps']}" if options["max_steps"] > 0 else "--num_train_epochs 2"
     if options["new_model"] is not None:  # from here on it has weights

@@ -3,10 +3,11 @@
 T packed tokens, D width, N heads, K heads of keys and values, G = N / K queries per such head, H head width; inside a bucket B
 sequences padded to S tokens.
 
-Three backends compute the same function; `choose_backend` picks one by what the device can do:
+Two backends compute the same function; `choose_backend` picks one by what the device can do:
 - `varlen`: CUDA flash attention over cu_seqlens (half precision, no attention dropout in its kernel). Not yet run on hardware.
 - `bucketed`: neighbours of similar length together; the path of CPUs, and of GPUs without the kernel.
-- `naive`: one sequence after another in float64; the reference for tests.
+
+Tests hold `bucketed` to a float64 reference that goes one sequence after another.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unpad.batch import PackedBatch, slot_index, within
+from unpad.batch import PackedBatch, bounds, slot_index, within
 from unpad.core.noise import Noise
 
 
@@ -48,27 +48,17 @@ class Attention:
     def scale(self) -> float:
         return 1 / math.sqrt(self.head_width) if self.scaled else 1.0
 
-    def hides(self, distance: Tensor) -> Tensor | None:
-        """Which pairs do not see each other, by the place of the query minus that of the key; None: all see all."""
-        hidden = None if not self.causal else distance < 0
-        if self.window is None:
-            return hidden
-        far = distance.abs() > self.window
-        return far if hidden is None else far | hidden
+    def hides(self, distance: Tensor) -> Tensor:
+        """bool: which pairs do not see each other, by the place of the query minus that of the key."""
+        hidden = distance < 0 if self.causal else torch.zeros_like(distance, dtype=torch.bool)
+        return hidden if self.window is None else hidden | (distance.abs() > self.window)
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, p: float = 0.0, refused: bool = False) -> str:
     """The fastest backend that computes exactly what is asked: attention dropout p, or what it has `refused`, rule the flash
     kernel out."""
-    if (
-        device.type == "cuda"
-        and dtype in (torch.float16, torch.bfloat16)
-        and p == 0
-        and not refused
-        and _has_varlen(device)
-    ):
-        return "varlen"
-    return "bucketed"
+    fits = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and p == 0 and not refused
+    return "varlen" if fits and _has_varlen(device) else "bucketed"
 
 
 def _has_varlen(device: torch.device) -> bool:
@@ -76,9 +66,8 @@ def _has_varlen(device: torch.device) -> bool:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return False
-    if "enable_gqa" not in inspect.signature(varlen_attn).parameters:
-        return False  # before PyTorch 2.12
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    recent = "enable_gqa" in inspect.signature(varlen_attn).parameters  # from PyTorch 2.12 on
+    return recent and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def attend(
@@ -87,7 +76,6 @@ def attend(
     how: Attention,
     p: float = 0.0,
     noise: Noise | None = None,
-    backend: str | None = None,
     bias_NSS: Tensor | None = None,
     kv_MX: Tensor | None = None,
     memory: PackedBatch | None = None,
@@ -99,10 +87,7 @@ def attend(
     `noise` is given). `bias_NSS` is added to the scores, by place of query and key. Returns [T, N H] in the dtype of `qkv_TX`.
     """
     p = p if noise is not None else 0.0
-    backend = backend or choose_backend(qkv_TX.device, qkv_TX.dtype, p, bias_NSS is not None)
-    if backend == "naive":
-        return _naive(qkv_TX, kv_MX, bias_NSS, batch, memory, how)
-    if backend == "varlen":
+    if choose_backend(qkv_TX.device, qkv_TX.dtype, p, bias_NSS is not None) == "varlen":
         return _varlen(qkv_TX, kv_MX, batch, memory, how)
     pairs = pairs_of(batch, qkv_TX.device, how, memory)
     wanted = any(t is not None and t.requires_grad for t in (qkv_TX, kv_MX, bias_NSS))
@@ -118,45 +103,20 @@ def _split(qkv_TX: Tensor, kv_MX: Tensor | None, how: Attention) -> tuple[Tensor
     return (qkv_TX[:, :width], qkv_TX[:, width:]) if kv_MX is None else (qkv_TX, kv_MX)
 
 
-def _naive(
-    qkv: Tensor, kv: Tensor | None, bias: Tensor | None, batch: PackedBatch, memory: PackedBatch | None, how: Attention
-) -> Tensor:
-    q_rows, kv_rows = _split(qkv, kv, how)
-    other = memory or batch
-    bounds = list(pairwise(np.cumsum([0, *other.lengths]).tolist()))
-    where = dict(zip(other.order, bounds, strict=True))
-    out, start = [], 0
-    for length, row in zip(batch.lengths, batch.order, strict=True):
-        first, last = where[row]
-        q = q_rows[start : start + length].double().view(length, how.heads, -1).transpose(0, 1)
-        k, v = kv_rows[first:last].double().view(last - first, 2, how.kv_heads, -1).permute(1, 2, 0, 3)
-        k, v = (x.repeat_interleave(how.heads // how.kv_heads, 0) for x in (k, v))
-        scores = q @ k.transpose(1, 2) * how.scale
-        if bias is not None:
-            scores = scores + bias[:, :length, : last - first].double()
-        hidden = how.hides(distances(length, qkv.device)) if memory is None else None
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, -torch.inf)
-        out.append((torch.softmax(scores, dim=-1) @ v).transpose(0, 1).reshape(length, -1))
-        start += length
-    return torch.cat(out).to(qkv.dtype)
-
-
 def _varlen(qkv: Tensor, kv: Tensor | None, batch: PackedBatch, memory: PackedBatch | None, how: Attention) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     q_rows, kv_rows = _split(qkv, kv, how)
-    other, ends = batch, batch.cu_seqlens
+    ends, longest = batch.cu_seqlens, batch.lengths[0]
     if memory is not None:  # its sequences in the order of the queries
-        other = memory
         tokens, lengths = memory_tokens(batch.order, memory)
         kv_rows = kv_rows.index_select(0, torch.from_numpy(tokens).to(qkv.device))
-        ends = torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32)).to(qkv.device)
+        ends, longest = bounds(lengths).to(qkv.device), memory.lengths[0]
     q = q_rows.view(q_rows.shape[0], how.heads, -1)
     k, v = kv_rows.reshape(kv_rows.shape[0], 2, how.kv_heads, -1).unbind(1)
     back = -1 if how.window is None else how.window
     mixed = varlen_attn(
-        q, k, v, batch.cu_seqlens, ends, batch.lengths[0], other.lengths[0],
+        q, k, v, batch.cu_seqlens, ends, batch.lengths[0], longest,
         scale=how.scale, window_size=(back, 0 if how.causal else back), enable_gqa=how.heads != how.kv_heads,
     )  # fmt: skip
     assert isinstance(mixed, Tensor)
@@ -169,13 +129,8 @@ def rotary_table(position_ids_T: Tensor, frequencies: Tensor) -> tuple[Tensor, T
     return angles.cos(), angles.sin()
 
 
-def rotated(qkv_TX: Tensor, tables: tuple[Tensor, Tensor], how: Attention) -> Tensor:
-    """Queries and keys turned by the angles of their positions; `tables` is what `rotary_table` gives."""
-    return _Rotation.apply(qkv_TX, *tables, how)
-
-
-class _Rotation(torch.autograd.Function):
-    """The gradient is turned back."""
+class Rotation(torch.autograd.Function):
+    """Queries and keys turned by the angles of their positions, which `rotary_table` gives. The gradient is turned back."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, how: Attention) -> Tensor:
@@ -230,6 +185,11 @@ class Grid:
         grid = rows.view(self.size, self.longest, parts, heads, -1).permute(2, 0, 3, 1, 4)
         return grid if dtype is None else torch.empty(grid.shape, dtype=dtype, device=grid.device).copy_(grid)
 
+    def rows_of(self, grid: Tensor) -> Tensor:
+        """Packed rows [tokens, N H] of a grid [B, N, S, H]."""
+        rows = grid.transpose(1, 2).reshape(self.size * self.longest, -1)
+        return rows if self.slots is None else rows.index_select(0, self.slots)
+
     def write(self, out: Tensor, grid: Tensor) -> None:
         """The inverse of `read`: [parts, B, N, S, H] into their rows of `out` [T, parts N H]."""
         grid = grid.permute(1, 3, 0, 2, 4)
@@ -271,7 +231,7 @@ def _pairs(batch: PackedBatch, device: torch.device, how: Attention, memory: Pac
             continue
         tokens, lengths = memory_tokens(batch.order[row : row + queries.size], memory)
         keys = _grid(torch.from_numpy(tokens).to(device), lengths, device)
-        yield Pair(queries, keys, _masked(keys, lengths, device, None))
+        yield Pair(queries, keys, _masked(keys, lengths, device, Attention(how.heads, how.head_width, how.kv_heads)))
         row += queries.size
 
 
@@ -281,17 +241,15 @@ def _grid(rows: slice | Tensor, lengths: tuple[int, ...], device: torch.device) 
     return Grid(rows, len(lengths), longest, slots)
 
 
-def _masked(keys: Grid, lengths: tuple[int, ...], device: torch.device, how: Attention | None) -> Tensor | None:
-    near = how is None or how.window is None or how.window >= keys.longest - 1
+def _masked(keys: Grid, lengths: tuple[int, ...], device: torch.device, how: Attention) -> Tensor | None:
     padding = None
-    if keys.slots is not None and not (how is not None and how.causal):  # padding comes last: causality hides it
+    if keys.slots is not None and not how.causal:  # padding comes last: causality hides it
         ends = torch.tensor(lengths, device=device)
         padding = (torch.arange(keys.longest, device=device) >= ends[:, None])[:, None, None, :]
-    if how is None or (near and not how.causal):
+    if not how.causal and (how.window is None or how.window >= keys.longest - 1):
         return padding
     distance = distances(keys.longest, device)
-    hidden = (how if not near else replace(how, window=None)).hides(distance)
-    assert hidden is not None
+    hidden = how.hides(distance)
     # padding sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
     return hidden[None, None] if padding is None else (padding | hidden) & (distance != 0)
 

@@ -64,9 +64,8 @@ def log_bucket(distance: Tensor, buckets: int, most: int) -> Tensor:
     """Distances up to buckets / 2 as they are, farther ones in steps that grow with the logarithm, `most` - 1 in the last."""
     middle = buckets // 2
     size = distance.abs()
-    growth = torch.log(size / middle) / torch.log(
-        torch.tensor((most - 1) / middle)
-    )  # fp32 decides on which side of a step
+    # fp32 decides on which side of a step
+    growth = torch.log(size / middle) / torch.log(torch.tensor((most - 1) / middle))
     far = torch.ceil(growth * (middle - 1)) + middle
     return torch.where(size <= middle, distance, far * distance.sign()).long()
 
@@ -85,13 +84,7 @@ class DisentangledAttention(nn.Module):
         self.scale = 1 / math.sqrt(config.head_width * (1 + len(kinds)))
 
     def forward(
-        self,
-        x_TD: Tensor,
-        qkv: nn.Linear,
-        batch: PackedBatch,
-        reach: Reach | None,
-        noise: Noise | None,
-        backend: str | None = None,
+        self, x_TD: Tensor, qkv: nn.Linear, batch: PackedBatch, reach: Reach | None, noise: Noise | None
     ) -> Tensor:
         """What every token reads, [T, D]. Relative positions without layers of their own go through those of the tokens, `qkv`."""
         key_RD = query_RD = None
@@ -102,70 +95,31 @@ class DisentangledAttention(nn.Module):
                 key_RD = F.linear(rows_RD, k, k_bias) if self.key is None else self.key(rows_RD)
             if self.p2c:
                 query_RD = F.linear(rows_RD, q, q_bias) if self.query is None else self.query(rows_RD)
-        p = self.attention_p if noise is not None else 0.0
         qkv_T3D = qkv(x_TD)
         with torch.autocast(x_TD.device.type, enabled=False):  # it chooses its own dtype
-            if backend == "naive":
-                return _naive(qkv_T3D, batch, self.heads, self.scale, reach, key_RD, query_RD)
-            return _bucketed(qkv_T3D, batch, self.heads, self.scale, reach, key_RD, query_RD, p, noise)
+            return self._attend(qkv_T3D, batch, reach, key_RD, query_RD, noise)
 
+    def _attend(
+        self, qkv: Tensor, batch: PackedBatch, reach: Reach | None, key_RD: Tensor | None, query_RD: Tensor | None, noise: Noise | None
+    ) -> Tensor:  # fmt: skip
+        N, work, out = self.heads, working_dtype(qkv), []
 
-def _bucketed(
-    qkv: Tensor,
-    batch: PackedBatch,
-    heads: int,
-    scale: float,
-    reach: Reach | None,
-    key_RD: Tensor | None,
-    query_RD: Tensor | None,
-    p: float,
-    noise: Noise | None,
-) -> Tensor:
-    work, width, out = working_dtype(qkv), qkv.shape[1] // 3, []
+        def per_head(rows: Tensor) -> Tensor:  # [R, D] -> [N, H, R]
+            return rows.to(work).view(rows.shape[0], N, -1).permute(1, 2, 0)
 
-    def per_head(rows: Tensor) -> Tensor:  # [R, D] -> [N, H, R]
-        return rows.to(work).view(rows.shape[0], heads, -1).permute(1, 2, 0)
-
-    for pair in pairs_of(batch, qkv.device, Attention(heads, width // heads, heads)):
-        grid = pair.queries
-        q, k, v = grid.read(qkv, 3, heads).to(work)
-        q, k_scaled = q * scale, k * scale
-        scores = q @ k.transpose(-1, -2)
-        if reach is not None and (key_RD is not None or query_RD is not None):
-            rows, pairs = reach.table(grid.longest)
-            if key_RD is not None:
-                scores = scores + (q @ per_head(key_RD[rows])).gather(-1, pairs.expand_as(scores))
-            if query_RD is not None:
-                asked = (k_scaled @ per_head(query_RD[rows])).gather(-1, pairs.T.expand_as(scores))
-                scores = scores + asked.transpose(-1, -2)
-        if pair.masked is not None:
-            scores = scores.masked_fill(pair.masked, -torch.inf)
-        weights = torch.softmax(scores, dim=-1)
-        mixed = drop(weights, p, noise) @ v
-        rows_BSD = mixed.transpose(1, 2).reshape(-1, width)
-        out.append(rows_BSD if grid.slots is None else rows_BSD.index_select(0, grid.slots))
-    return F.pad(torch.cat(out), (0, 0, 0, qkv.shape[0] - batch.tokens)).to(qkv.dtype)
-
-
-def _naive(
-    qkv: Tensor,
-    batch: PackedBatch,
-    heads: int,
-    scale: float,
-    reach: Reach | None,
-    key_RD: Tensor | None,
-    query_RD: Tensor | None,
-) -> Tensor:
-    """The reference in float64: a vector for every pair of tokens."""
-    out, start = [], 0
-    for length in batch.lengths:
-        q, k, v = qkv[start : start + length].double().view(length, 3, heads, -1).permute(1, 2, 0, 3)
-        scores = q @ k.transpose(1, 2)
-        for x, rows, form in ((q, key_RD, "nih,ijnh->nij"), (k, query_RD, "njh,ijnh->nij")):
-            if rows is not None and reach is not None:
-                which, pairs = reach.table(length)
-                pairwise = rows[which].double()[pairs].view(length, length, heads, -1)
-                scores = scores + torch.einsum(form, x, pairwise)
-        out.append((torch.softmax(scores * scale, dim=-1) @ v).transpose(0, 1).reshape(length, -1))
-        start += length
-    return torch.cat(out).to(qkv.dtype)
+        for pair in pairs_of(batch, qkv.device, Attention(N, qkv.shape[1] // (3 * N), N)):
+            q, k, v = pair.queries.read(qkv, 3, N).to(work)
+            q, k_scaled = q * self.scale, k * self.scale
+            scores = q @ k.transpose(-1, -2)
+            if reach is not None:
+                rows, pairs = reach.table(pair.queries.longest)
+                if key_RD is not None:
+                    scores = scores + (q @ per_head(key_RD[rows])).gather(-1, pairs.expand_as(scores))
+                if query_RD is not None:
+                    asked = (k_scaled @ per_head(query_RD[rows])).gather(-1, pairs.T.expand_as(scores))
+                    scores = scores + asked.transpose(-1, -2)
+            if pair.masked is not None:
+                scores = scores.masked_fill(pair.masked, -torch.inf)
+            weights = torch.softmax(scores, dim=-1)
+            out.append(pair.queries.rows_of(drop(weights, self.attention_p, noise) @ v))
+        return F.pad(torch.cat(out), (0, 0, 0, qkv.shape[0] - batch.tokens)).to(qkv.dtype)

@@ -55,7 +55,8 @@ class RowEmbedding(nn.Embedding):
     def __init__(self, rows: int, width: int, padding_idx: int | None = None) -> None:
         super().__init__(rows, width, padding_idx)
         self._trained: list[Tensor] = []  # a list, so that it is no parameter of the module
-        self._used: Tensor | None = None
+        self.used: Tensor | None = None
+        """[U] int64: the rows of `trained`; None: all."""
         self._place: Tensor | None = None
         self.touched: list[Tensor] = []
         self._spare: Tensor | None = None
@@ -66,11 +67,6 @@ class RowEmbedding(nn.Embedding):
         """The table that an optimizer trains: [U, D] while rows are trained apart, else `weight`."""
         return self._trained[0] if self._trained else self.weight
 
-    @property
-    def used(self) -> Tensor | None:
-        """[U] int64: the rows of `trained`; None: all."""
-        return self._used
-
     def train_rows(self, used: Tensor | None = None) -> None:
         """Keep the gradient by rows (one process, plain optimizer). `used` int64 [U]: the only ids that training will ask for;
         their rows are then trained apart, which is exact where the optimizer leaves rows without gradient alone."""
@@ -78,7 +74,7 @@ class RowEmbedding(nn.Embedding):
         if used is None or self.whole:
             self._trained = [self.weight]
             return
-        self._used = used
+        self.used = used
         self._place = torch.full((self.num_embeddings,), -1, dtype=torch.int64, device=used.device)
         self._place[used] = torch.arange(len(used), device=used.device)
         self._trained = [nn.Parameter(self.weight.detach().index_select(0, used))]
@@ -86,29 +82,27 @@ class RowEmbedding(nn.Embedding):
     def release(self) -> None:
         """Back to a plain embedding."""
         self.write_back()
-        self._trained, self._used, self._place, self.touched = [], None, None, []
-        self._spare = None
-        self.weight.grad = None
+        self._trained, self.touched = [], []
+        self.used = self._place = self._spare = self.weight.grad = None
 
     def write_back(self) -> None:
         """Bring `weight` up to date in training mode."""
-        if self._used is not None and self.training:
+        if self.used is not None and self.training:
             with torch.no_grad():
-                self.weight.index_copy_(0, self._used, self.trained)
+                self.weight.index_copy_(0, self.used, self.trained)
 
     def train(self, mode: bool = True) -> RowEmbedding:
         """Switch between the two truths."""
-        if self._used is not None and mode != self.training:
+        if self.used is not None and mode != self.training:
             self.write_back()
             if mode:
                 with torch.no_grad():
-                    torch.index_select(self.weight, 0, self._used, out=self.trained.data)
+                    torch.index_select(self.weight, 0, self.used, out=self.trained.data)
         super().train(mode)
         return self
 
     def forward(self, ids_T: Tensor) -> Tensor:
-        apart, pad = self._place is not None and self.training, self.padding_idx
-        given_T = ids_T
+        apart, pad, given_T = self._place is not None and self.training, self.padding_idx, ids_T
         if apart:
             ids_T = self._place.index_select(0, ids_T)  # type: ignore[union-attr]
         table = self.trained if apart else self.weight
@@ -228,15 +222,9 @@ class _DropAddNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         total, mask, weight, bias, mean, rstd = ctx.saved_tensors
+        wanted = [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]]
         d_total, d_weight, d_bias = torch.ops.aten.native_layer_norm_backward(
-            grads[0],
-            total,
-            list(weight.shape),
-            mean,
-            rstd,
-            weight,
-            bias,
-            [True, ctx.needs_input_grad[3], ctx.needs_input_grad[4]],
+            grads[0], total, list(weight.shape), mean, rstd, weight, bias, wanted
         )
         d_x = (d_total if mask is None else d_total * mask).to(ctx.dtype)
         return d_x, d_total if ctx.has_residual else None, None, d_weight, d_bias, None

@@ -1,6 +1,7 @@
 """Losses as a sum and a count, so that the loop can divide by the count over the whole global batch.
 
-B sequences, C labels, M tokens that are asked, V vocabulary, E width of its table. Formulas are those of `torch.nn.CrossEntropyLoss`, `BCEWithLogitsLoss` and `MSELoss` before the mean.
+B sequences, C labels, M tokens that are asked, V vocabulary, E width of its table. Formulas are those of
+`torch.nn.CrossEntropyLoss`, `BCEWithLogitsLoss` and `MSELoss` before the mean.
 """
 
 from __future__ import annotations
@@ -29,11 +30,8 @@ def problem_type(labels: Tensor, num_labels: int) -> str:
     """What kind of labels these are: one output means regression, integers mean classes, floats mean several labels each."""
     if num_labels == 1:
         return "regression"
-    return (
-        "multi_label_classification"
-        if labels.is_floating_point() or labels.dim() > 1
-        else "single_label_classification"
-    )
+    several = labels.is_floating_point() or labels.dim() > 1
+    return "multi_label_classification" if several else "single_label_classification"
 
 
 def sequence_loss(logits_BC: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, int | Tensor]:
@@ -52,9 +50,8 @@ def sequence_loss(logits_BC: Tensor, labels: Tensor, kind: str) -> tuple[Tensor,
             f"give each example {logits_BC.shape[1]} numbers or change num_labels="
         )
     targets = labels.reshape(logits_BC.shape).float()
-    if kind == "regression":
-        return F.mse_loss(logits_BC, targets, reduction="sum"), int(targets.numel())
-    return F.binary_cross_entropy_with_logits(logits_BC, targets, reduction="sum"), int(targets.numel())
+    loss = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
+    return loss(logits_BC, targets, reduction="sum"), targets.numel()
 
 
 def token_loss(logits_TC: Tensor, labels_T: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,12 +139,10 @@ class _VocabularyLoss(torch.autograd.Function):
             if d_x is not None:
                 d_x[part] = logits @ cast
             if d_weight is not None:
-                if start == 0 and dtype == d_weight.dtype:
-                    torch.mm(logits.t(), some, out=d_weight)
+                if dtype == d_weight.dtype:
+                    d_weight.addmm_(logits.t(), some, beta=int(start > 0))
                 elif start == 0:
                     d_weight.copy_(logits.t() @ some)
-                elif dtype == d_weight.dtype:
-                    d_weight.addmm_(logits.t(), some)
                 else:
                     d_weight += logits.t() @ some
         if d_weight is not None and not x.shape[0]:

@@ -9,6 +9,7 @@ survivors are scaled by the realised one, so that the expectation is exact.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,7 @@ class Noise:
             return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(1 - p)
         if self._bits is None:
             self._bits = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_().item()))
-        count = 1
-        for n in shape:
-            count *= n
-        limit = round(65536 * p)
+        count, limit = math.prod(shape), round(65536 * p)
         words = self._bits.random_raw(-(-count // 4)).view(np.int16)[:count]
         # NumPy compares int16 ten times faster than PyTorch; through uint8, as the conversion from bool is not vectorised
         kept = torch.from_numpy((words >= np.int16(limit - 32768)).view(np.uint8))

@@ -40,18 +40,9 @@ class RecurrentAttention(nn.Module):
         self.length, self.p = config.memory_length or 0, config.probability("attention_dropout")
 
     def forward(
-        self,
-        x_TD: Tensor,
-        qkv: nn.Linear,
-        before: Callable[[Tensor], Tensor],
-        batch: PackedBatch,
-        memory: Memory | None,
-        layer: int,
-        how: Attention,
-        waves_RD: Tensor,
-        noise: Noise | None,
-        backend: str | None = None,
-    ) -> Tensor:
+        self, x_TD: Tensor, qkv: nn.Linear, before: Callable[[Tensor], Tensor], batch: PackedBatch, memory: Memory | None,
+        layer: int, how: Attention, waves_RD: Tensor, noise: Noise | None,
+    ) -> Tensor:  # fmt: skip
         """What every token reads, [T, N H]. `before` is what a block does to hidden states in front of `qkv`: to those of memory too."""
         qkv_TX, inner = qkv(x_TD), how.heads * how.head_width
         old = None if memory is None else memory.read(layer, batch)
@@ -63,11 +54,9 @@ class RecurrentAttention(nn.Module):
         place_RX = self.distance(aligned(waves_RD))[: len(waves_RD)]
         with torch.autocast(x_TD.device.type, enabled=False):  # it chooses its own dtype
             old_BMX = old.expand(len(batch), self.length, -1)
-            if backend == "naive":
-                return self._naive(qkv_TX, old_BMX, place_RX, batch, how)
-            return self._bucketed(qkv_TX, old_BMX, place_RX, batch, how, noise)
+            return self._attend(qkv_TX, old_BMX, place_RX, batch, how, noise)
 
-    def _bucketed(
+    def _attend(
         self, qkv: Tensor, old_BMX: Tensor, place_RX: Tensor, batch: PackedBatch, how: Attention, noise: Noise | None
     ) -> Tensor:
         N, M, work, row, out = how.heads, self.length, working_dtype(qkv), 0, []
@@ -81,37 +70,12 @@ class RecurrentAttention(nn.Module):
             k, v = torch.cat([old_k, k], 2), torch.cat([old_v, v], 2)
             by_distance = (q + far) * how.scale @ place_NHR[:, :, len(place_RX) - M - S :]
             scores = (q + content) * how.scale @ k.transpose(-1, -2) + _shifted(by_distance)
-            hidden = how.hides(_distances(M, S, qkv.device))
-            assert hidden is not None
+            places = torch.arange(-M, S, device=qkv.device)
+            hidden = how.hides(places[M:, None] - places)
             weights = torch.softmax(scores.masked_fill(hidden, -torch.inf), dim=-1)
-            rows_BSX = (drop(weights, self.p, noise) @ v).transpose(1, 2).reshape(grid.size * S, -1)
-            out.append(rows_BSX if grid.slots is None else rows_BSX.index_select(0, grid.slots))
+            out.append(grid.rows_of(drop(weights, self.p, noise) @ v))
             row += grid.size
         return F.pad(torch.cat(out), (0, 0, 0, qkv.shape[0] - batch.tokens)).to(qkv.dtype)
-
-    def _naive(self, qkv: Tensor, old_BMX: Tensor, place_RX: Tensor, batch: PackedBatch, how: Attention) -> Tensor:
-        """The reference in float64: a vector for every pair of tokens."""
-        N, M, start, out = how.heads, self.length, 0, []
-        content, far = self.biases.weight.double().split(N)
-        place_RNH = place_RX.double().flip(0).view(len(place_RX), N, -1)  # by distance
-        for row, length in enumerate(batch.lengths):
-            q, k, v = qkv[start : start + length].double().view(length, 3, N, -1).unbind(1)
-            old_k, old_v = old_BMX[row].double().view(M, 2, N, how.head_width).unbind(1)
-            k, v, distance = torch.cat([old_k, k]), torch.cat([old_v, v]), _distances(M, length, qkv.device)
-            scores = torch.einsum("inh,jnh->nij", q + content, k)
-            scores = scores + torch.einsum("inh,ijnh->nij", q + far, place_RNH[distance.clamp(min=0)])
-            hidden = how.hides(distance)
-            assert hidden is not None
-            scores = (scores * how.scale).masked_fill(hidden, -torch.inf)
-            out.append(torch.einsum("nij,jnh->inh", scores.softmax(-1), v).reshape(length, -1))
-            start += length
-        return F.pad(torch.cat(out), (0, 0, 0, qkv.shape[0] - batch.tokens)).to(qkv.dtype)
-
-
-def _distances(memory: int, length: int, device: torch.device) -> Tensor:
-    """[S, M + S] int64: place of the query minus that of the key, memory first."""
-    places = torch.arange(-memory, length, device=device)
-    return places[memory:, None] - places
 
 
 def _shifted(scores: Tensor) -> Tensor:

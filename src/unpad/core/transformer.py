@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.adaptive import AdaptiveEmbedding
-from unpad.core.attention import Attention, attend, rotary_table, rotated
+from unpad.core.attention import Attention, Rotation, attend, rotary_table
 from unpad.core.cache import Cache, Memory
 from unpad.core.disentangled import DisentangledAttention, Reach, RelativePositions
 from unpad.core.layers import Norm, RMSNorm, RowEmbedding, activation, aligned, drop, norm
@@ -96,7 +96,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int = 0) -> None:
         super().__init__()
-        D, wide, H = config.width, config.inner_width, config.head_width
+        D, wide, H = config.width, config.ffn_width or 4 * config.width, config.head_width
         inner, biased = config.heads * H, config.attention_bias
         self.qkv = nn.Linear(D, sum(config.qkv_widths), bias=biased if config.qkv_bias is None else config.qkv_bias)
         self.q_norm = norm(config, H) if config.qk_norm else None
@@ -125,15 +125,15 @@ class Block(nn.Module):
         self.theta, self.layer = config.theta(layer), layer
 
     def forward(
-        self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, backend: str | None, shared: Shared, rows: Tensor | None = None
-    ) -> Tensor:  # fmt: skip
+        self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, shared: Shared, rows: Tensor | None = None
+    ) -> Tensor:
         """`rows` int64 [R]: the only tokens of which the result is asked, [R, D]; after attention the others are left out."""
-        mixed_TD = self._mix(self._before(x_TD, self.attention_norm), batch, noise, backend, shared)
+        mixed_TD = self._mix(self._before(x_TD, self.attention_norm), batch, noise, shared)
         if rows is not None and not self.crossed:
             x_TD, mixed_TD = (aligned(t.index_select(0, rows)) for t in (x_TD, mixed_TD))
         x_TD = self._after(x_TD, self.out(mixed_TD), self.attention_norm, self.p, noise)
         if self.crossed:
-            mixed_TD = self._cross(self._before(x_TD, self.cross_norm), batch, noise, backend, shared)
+            mixed_TD = self._cross(self._before(x_TD, self.cross_norm), batch, noise, shared)
             if rows is not None:
                 x_TD, mixed_TD = (aligned(t.index_select(0, rows)) for t in (x_TD, mixed_TD))
             x_TD = self._after(x_TD, self.cross_out(mixed_TD), self.cross_norm, self.p, noise)
@@ -148,16 +148,14 @@ class Block(nn.Module):
             return x_TD + drop(y_TD, p, noise)
         return norm(y_TD, x_TD, p, noise)  # type: ignore[misc]
 
-    def _mix(
-        self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, backend: str | None, shared: Shared
-    ) -> Tensor:
+    def _mix(self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, shared: Shared) -> Tensor:
         if self.disentangled is not None:
-            return self.disentangled(x_TD, self.qkv, batch, shared.reach, noise, backend)
+            return self.disentangled(x_TD, self.qkv, batch, shared.reach, noise)
         if self.recurrent is not None:
             assert shared.waves is not None
             return self.recurrent(
                 x_TD, self.qkv, lambda x: self._before(x, self.attention_norm), batch, shared.recurrence, self.layer, self.how,
-                shared.waves, noise, backend,
+                shared.waves, noise,
             )  # fmt: skip
         qkv_TX = self.qkv(x_TD)
         if self.q_norm is not None and self.k_norm is not None:
@@ -165,16 +163,14 @@ class Block(nn.Module):
             q, k, v = qkv_TX.view(len(qkv_TX), N + 2 * K, -1).split([N, K, K], dim=1)
             qkv_TX = torch.cat([self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v], dim=1).flatten(1)
         if self.theta is not None:
-            qkv_TX = rotated(qkv_TX, shared.rotary[self.theta], self.how)
+            qkv_TX = Rotation.apply(qkv_TX, *shared.rotary[self.theta], self.how)
         if shared.cache is not None:
             if shared.cache.stepping:
                 return shared.cache.attend(qkv_TX, self.layer, self.how, shared.bias)
             shared.cache.store(qkv_TX, batch, self.layer, self.how)
-        return attend(qkv_TX, batch, self.how, self.attention_p, noise, backend, shared.bias)
+        return attend(qkv_TX, batch, self.how, self.attention_p, noise, shared.bias)
 
-    def _cross(
-        self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, backend: str | None, shared: Shared
-    ) -> Tensor:
+    def _cross(self, x_TD: Tensor, batch: PackedBatch, noise: Noise | None, shared: Shared) -> Tensor:
         q_TD, cache = self.cross_q(x_TD), shared.cache
         if cache is not None and cache.stepping:
             return cache.attend_across(q_TD, self.layer, self.across)
@@ -182,7 +178,7 @@ class Block(nn.Module):
         kv_MX = self.cross_kv(shared.memory_hidden)
         if cache is not None:
             cache.store_across(kv_MX, shared.memory, self.layer, self.across)
-        return attend(q_TD, batch, self.across, self.attention_p, noise, backend, None, kv_MX, shared.memory)
+        return attend(q_TD, batch, self.across, self.attention_p, noise, None, kv_MX, shared.memory)
 
     def _feed_forward(self, x_TD: Tensor, noise: Noise | None) -> Tensor:
         x_TF = self.up(x_TD)
@@ -203,9 +199,7 @@ class SharedBlocks(nn.ModuleList):
 
 
 class Transformer(nn.Module):
-    """Embeddings and blocks. `backend` fixes the attention backend (None: chosen by capability)."""
-
-    backend: str | None = None
+    """Embeddings and blocks."""
 
     def __init__(self, config: ModelConfig, tokens: RowEmbedding | None = None) -> None:
         super().__init__()
@@ -269,7 +263,7 @@ class Transformer(nn.Module):
             wanted = rows if layer == len(self.order) else None
             if recurrence is not None and not recurrence.keys:
                 recurrence.store(x_TD, recurrence.read(layer - 1, batch), batch)
-            x_TD = self.blocks[i](x_TD, batch, noise, self.backend, shared, wanted)
+            x_TD = self.blocks[i](x_TD, batch, noise, shared, wanted)
         x_TD = x_TD if self.final_norm is None else self.final_norm(x_TD)
         return drop(x_TD, self.final_p, noise)[:tokens]
 
@@ -317,11 +311,9 @@ def initialise(model: nn.Module, config: ModelConfig, names: Collection[str] | N
 def _draw(weight: Tensor, name: str, config: ModelConfig) -> None:
     std, layer = config.initializer_range, name.rpartition(".")[2]
     if config.sinusoidal and layer == "positions":
-        rows, width = weight.shape
-        columns = torch.arange(width, dtype=torch.float64)
-        angles = torch.arange(rows)[:, None] / 10000 ** (2 * (columns // 2) / width)
+        rows, width = weight.shape  # sines and cosines take turns
         with torch.no_grad():
-            weight.copy_(torch.where(columns % 2 == 0, angles.sin(), angles.cos()))
+            weight.copy_(torch.stack(_waves(torch.arange(rows), width), dim=2).flatten(1)[:, :width])
     elif config.init_factor is not None:
         wide = 1 if layer == "tokens" or name == "head.table" else config.width if layer == "table" else weight.shape[1]
         nn.init.normal_(weight, std=config.init_factor * wide**-0.5)

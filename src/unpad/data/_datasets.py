@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unpad.data._find import ending
-from unpad.data._read import one_line, short
+from unpad.data._find import ending, one_line
 from unpad.errors import ArgumentError, DataError, UnpadError, listing, nearest
 from unpad.hub.pull import is_full, why_not
 from unpad.notices import say_once
@@ -27,12 +26,8 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 _UNREACHABLE = {
-    "ConnectionError",
-    "ConnectError",
-    "OfflineModeIsEnabled",
-    "LocalEntryNotFoundError",
-    "TimeoutException",
-}
+    "ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "TimeoutException",
+}  # fmt: skip
 _PARQUET = "refs/convert/parquet"
 """Branch where the Hub keeps copies of data sets in Parquet, a folder for each configuration."""
 _HASHED = re.compile(r"-[0-9a-f]{16}$")
@@ -125,12 +120,8 @@ def from_hub(
     except UnpadError:
         raise
     except Exception as error:
-        if (
-            files and data_files is not None and "Couldn't find cache" in str(error)
-        ):  # the library's last resort, not the reason
-            raise DataError(
-                f"{path!r} has none of data_files={short(data_files)}; it has: {listing(files)}."
-            ) from error
+        if files and data_files is not None and "Couldn't find cache" in str(error):  # its last resort, not the reason
+            raise DataError(f"{path!r} has none of data_files={data_files!r:.60}; it has: {listing(files)}.") from error
         raise _hub_error(error, path, name, hub) from error
 
 
@@ -156,10 +147,8 @@ def _found(path: str, hub: Mapping[str, Any], local: bool) -> tuple[str, list[st
         there = [] if "/" in path else sorted(Path(constants.HF_HUB_CACHE).glob(f"datasets--*--{glob.escape(path)}"))
         owners = [folder.name.split("--")[1] for folder in there]
         if len(owners) > 1:
-            ids = listing(f"{owner}/{path}" for owner in owners)
-            raise DataError(
-                f"{path!r} may be one of {ids} in the cache, and the Hub was not asked; give it with its owner."
-            ) from None
+            wrong = f"{path!r} may be one of {listing(f'{owner}/{path}' for owner in owners)} in the cache"
+            raise DataError(f"{wrong}, and the Hub was not asked; give it with its owner.") from None
         return f"{owners[0]}/{path}" if owners else path, [], error
 
 
@@ -176,20 +165,19 @@ def _cached(
     if not there or isinstance(problem, wrong) or (isinstance(asked, str) and asked not in there):
         return None
     name = _configuration(path, asked, there, "in the cache")
-    versions = sorted((root / name).glob("*/*/dataset_info.json"), key=lambda file: file.stat().st_mtime)
-    revision = hub.get("revision")
+    files = sorted((root / name).glob("*/*/dataset_info.json"), key=lambda file: file.stat().st_mtime)
+    versions, revision = [file.parent for file in files], hub.get("revision")
     commit = _commit(path, revision or "main")
-    chosen = [file.parent for file in versions if file.parent.name == commit] or (
-        [] if revision else [file.parent for file in versions]
-    )
+    chosen = [folder for folder in versions if folder.name == commit] or ([] if revision else versions)
     if not chosen:
         return None
+    last = chosen[-1]
     why = "offline mode is on" if _is_offline(problem) else f"the Hub did not give it ({type(problem).__name__})"
-    say_once(f"data set {_title(path, name)!r} comes out of the cache, at commit {chosen[-1].name[:8]}: {why}")
+    say_once(f"data set {_title(path, name)!r} comes out of the cache, at commit {last.name[:8]}: {why}")
     try:
         builder = Cache(
             cache_dir=str(root.parent), repo_id=path, dataset_name=path.rpartition("/")[2], config_name=name,
-            version=chosen[-1].parent.name, hash=chosen[-1].name,
+            version=last.parent.name, hash=last.name,
         )  # fmt: skip
         return builder.as_streaming_dataset(split) if options.get("streaming") else builder.as_dataset(split)
     except Exception as error:
@@ -275,9 +263,8 @@ def _library() -> set[str]:
     """What `datasets.load_dataset` itself takes."""
     from datasets import load
 
-    return {
-        key for key, value in inspect.signature(load.load_dataset).parameters.items() if value.kind != value.VAR_KEYWORD
-    }
+    known = inspect.signature(load.load_dataset).parameters.values()
+    return {parameter.name for parameter in known if parameter.kind != parameter.VAR_KEYWORD}
 
 
 def _formats() -> set[str]:
@@ -285,9 +272,8 @@ def _formats() -> set[str]:
     from datasets import BuilderConfig, packaged_modules
 
     assert packaged_modules
-    return {
-        field.name for kind in (BuilderConfig, *BuilderConfig.__subclasses__()) for field in dataclasses.fields(kind)
-    }
+    kinds = (BuilderConfig, *BuilderConfig.__subclasses__())
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
 @contextmanager
@@ -328,9 +314,6 @@ def _hub_error(error: Exception, path: str, name: str | None, hub: Mapping[str, 
             link = link.__cause__ or link.__context__
     if "HfHubHTTPError" in kinds or is_full(error):
         return DataError(f"data set {title!r}: {why_not(error, path, 'dataset', hub or {})}")
-    if "is a gated dataset" in whole:
-        how = "ask for access on its page there, and run `unpad login`, or set HF_TOKEN or token="
-        return DataError(f"{title!r} is given by the Hub only to those who were let in (gated); {how}.")
     switches = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
     offline = next((v for v in switches if os.environ.get(v, "").upper() in ("1", "ON", "YES", "TRUE")), None)
     if offline or kinds & _UNREACHABLE:
@@ -347,6 +330,4 @@ def _hub_error(error: Exception, path: str, name: str | None, hub: Mapping[str, 
         return DataError(f"{title!r} is no file or folder here and no data set on the Hub that you can see; {how}.")
     if isinstance(error, TypeError):
         return ArgumentError(f"{title!r} cannot be loaded with these options ({text}); check their names.")
-    return DataError(
-        f"{title!r} cannot be loaded from the Hub ({text}); check the id, the configuration and the files."
-    )
+    return DataError(f"{title!r} cannot be loaded from the Hub ({text}); check the id, configuration and files.")

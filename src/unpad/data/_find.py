@@ -17,14 +17,20 @@ from unpad.notices import say_once
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
            ".parquet": "parquet", ".txt": "text"}  # fmt: skip
+OPTIONS = {"csv": {"delimiter", "sep", "column_names", "encoding"}, "json": {"field", "encoding"},
+           "parquet": {"columns"}, "text": {"encoding"}}  # fmt: skip
+"""Format -> the options that reading it here knows."""
 COMPRESSIONS = (".gz", ".bz2", ".zst")
 ALLOWED = f"{', '.join(FORMATS)} (also with {', '.join(COMPRESSIONS)})"
-_OF_MNLI = (f"{split}_{kind}" for split in ("validation", "test") for kind in ("matched", "mismatched"))
-SPLIT_NAMES = {**{name: name for name in _OF_MNLI}, "train": "train", "training": "train", "validation": "validation", "valid": "validation",
-               "val": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+               "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+SPLIT_NAMES |= {
+    f"{split}_{kind}": f"{split}_{kind}" for split in ("validation", "test") for kind in ("matched", "mismatched")
+}
 NAMES_FILE = "labels.json"
 """Beside other files of a folder it holds the names of the numbers in their label columns, not rows."""
-_SPLIT_IN_NAME = re.compile(rf"(?:^|[-_. ])({'|'.join(SPLIT_NAMES)})(?=$|[-_. ])", re.IGNORECASE)
+_LONGEST_FIRST = "|".join(sorted(SPLIT_NAMES, key=len, reverse=True))
+_SPLIT_IN_NAME = re.compile(rf"(?:^|[-_. ])({_LONGEST_FIRST})(?=$|[-_. ])", re.IGNORECASE)
 _SIDE_FILES = re.compile(
     r"[._].*|(dataset_infos?|dataset_dict|state)\.json|(readme|license|licence|notice)\b.*", re.IGNORECASE
 )
@@ -110,8 +116,7 @@ def plan_folder(folder: str, name: str | None) -> dict[str, list[str]]:
     if not files:
         raise DataError(f"{full} holds no data files; it needs files such as train.csv, ending in {ALLOWED}.")
 
-    plan: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
-    plan |= {split: [] for split in SPLIT_NAMES.values() if split not in plan}
+    plan: dict[str, list[Path]] = {split: [] for split in SPLIT_NAMES.values()}
     rest: list[Path] = []
     for file in files:
         parts = file.relative_to(root).parts
@@ -130,3 +135,8 @@ def plan_folder(folder: str, name: str | None) -> dict[str, list[str]]:
             wrong = f"{full} has files of different formats for split {split!r}: {them}"
             raise DataError(f"{wrong}; keep one, or name the files with data_files=.")
     return {split: [str(f) for f in chosen] for split, chosen in plan.items() if chosen}
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error (or its type) for a message."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

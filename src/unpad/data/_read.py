@@ -12,19 +12,16 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from unpad.data._find import ALLOWED, COMPRESSIONS, FORMATS, ending
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+
+from unpad.data._find import ALLOWED, COMPRESSIONS, FORMATS, ending, one_line
 from unpad.errors import ArgumentError, DataError, UnpadError, listing, nearest
 from unpad.notices import say_once
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.csv as pc
-
-OPTIONS = {"csv": {"delimiter", "sep", "column_names", "encoding"}, "json": {"field", "encoding"},
-           "parquet": {"columns"}, "text": {"encoding"}}  # fmt: skip
-"""Format -> the options that reading it here knows."""
 
 
 def formats_of(files: Iterable[str], builder: str | None) -> dict[str, str]:
@@ -53,7 +50,6 @@ def read_tables(kinds: Mapping[str, str], options: Mapping[str, Any]) -> dict[st
 
 def joined(tables: list[pa.Table], files: list[str]) -> pa.Table:
     """The rows of all files of one split, in the order of the files."""
-    import pyarrow as pa
 
     if len(tables) == 1:
         return tables[0]
@@ -66,14 +62,12 @@ def joined(tables: list[pa.Table], files: list[str]) -> pa.Table:
     try:
         return pa.concat_tables(ordered, promote_options="permissive")
     except pa.ArrowException as error:
-        them = listing(map(os.path.basename, files), 4)
-        wrong = f"the files {them} have columns of different types ({one_line(error)}); make them the same."
-        raise DataError(wrong) from None
+        wrong = f"the files {listing(map(os.path.basename, files), 4)} have columns of different types"
+        raise DataError(f"{wrong} ({one_line(error)}); make them the same.") from None
 
 
 def _table(file: str, kind: str, options: Mapping[str, Any]) -> pa.Table:
     """One file as an Arrow table with at least one row and plain column types."""
-    import pyarrow as pa
 
     full = os.path.abspath(file)
     read: Any = {"csv": _csv, "json": _json, "parquet": _parquet, "text": _text}[kind]
@@ -100,7 +94,6 @@ def _nothing_in(file: str, what: str) -> DataError:
 
 def plain(table: pa.Table) -> pa.Table:
     """The same rows with plain strings, where pandas wrote categories or 64-bit offsets; cheap, no column else moves."""
-    import pyarrow as pa
 
     if b"huggingface" in (table.schema.metadata or {}):
         return table  # the writer declared its types
@@ -114,7 +107,6 @@ def plain(table: pa.Table) -> pa.Table:
 
 
 def _unpacked(file: str) -> bytes:
-    import pyarrow as pa
 
     with pa.input_stream(file, compression="detect") as stream:
         return stream.read()
@@ -122,7 +114,6 @@ def _unpacked(file: str) -> bytes:
 
 def _utf8(file: str, encoding: str | None) -> bytes:
     """The content without compression and byte order mark; raises DataError when it is blank or not UTF-8."""
-    import pyarrow as pa
 
     raw = _unpacked(file)
     try:
@@ -154,8 +145,6 @@ def _csv(
 
     `types` fixes the types of some columns; the others are what all their values allow.
     """
-    import pyarrow as pa
-    import pyarrow.csv as pc
 
     full = os.path.abspath(file)
     raw = _utf8(file, encoding)
@@ -189,7 +178,7 @@ def _csv(
         if ragged:
             row = ragged[0]
             line = f"row {row.number} (the header is row 1)" if row.number is not None else "a row"
-            counts = f"has {row.actual_columns} columns instead of {row.expected_columns}: {short(row.text)}"
+            counts = f"has {row.actual_columns} columns instead of {row.expected_columns}: {row.text!r:.60}"
             how = f"put quotes around cells that contain {delimiter!r}, or fix the row"
             raise DataError(f"{full}, {line} {counts}; {how}.") from None
         raise
@@ -204,7 +193,6 @@ def _common_types(tables: Mapping[str, pa.Table]) -> dict[str, pa.DataType]:
 
     A column without any value takes the type that it has elsewhere; dates and times stay text.
     """
-    import pyarrow as pa
 
     seen: dict[str, set[pa.DataType]] = {}
     for table in tables.values():
@@ -224,16 +212,16 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
     """JSON Lines, a list of objects, or an object of columns; strings that look like dates stay strings."""
     full = os.path.abspath(file)
     raw = _utf8(file, encoding)
-    first_line = raw.strip().split(b"\n", 1)[0].rstrip()
-    one_line_only = first_line == raw.strip()
+    whole = raw.strip()
+    first_line = whole.split(b"\n", 1)[0].rstrip()
+    one_line_only = first_line == whole
     if field is None and (ending(file) != ".json" or (not one_line_only and _is_object(first_line))):
         return _json_lines(full, raw)
     try:
         data = json.loads(raw.decode())
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        how = "fix that place (JSON Lines needs one whole object per line)"
-        raise DataError(f"{full} is not valid JSON: {where}; {how}.") from None
+        raise DataError(f"{full} is not valid JSON: {where}; mend it (JSON Lines: an object per line).") from None
     if field is not None:
         if not isinstance(data, dict) or field not in data:
             keys = listing(data) if isinstance(data, dict) else "a list, without fields"
@@ -260,8 +248,7 @@ def _json(file: str, field: str | None = None, encoding: str | None = None) -> p
         raise DataError(f"{full} holds a single {type(data).__name__}; expected a list of objects or one per line.")
     bad = next((i for i, row in enumerate(data) if not isinstance(row, dict)), None)
     if bad is not None:
-        wrong = f"{short(data[bad])} is not an object"
-        raise DataError(f"{full}, row {bad}: {wrong}; every row needs names for its values.")
+        raise DataError(f"{full}, row {bad}: {data[bad]!r:.60} is not an object; every row needs names for its values.")
     return _from_columns(full, columns_of(data))
 
 
@@ -297,7 +284,6 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _from_columns(full: str, columns: Mapping[str, list[Any]]) -> pa.Table:
-    import pyarrow as pa
 
     arrays = {}
     for name, values in columns.items():
@@ -315,8 +301,6 @@ def _from_columns(full: str, columns: Mapping[str, list[Any]]) -> pa.Table:
 
 
 def _json_lines(full: str, raw: bytes) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.json as pj
 
     def parse(schema: pa.Schema | None) -> pa.Table:
         return pj.read_json(
@@ -344,16 +328,15 @@ def _line_by_line(full: str, raw: bytes) -> pa.Table:
         try:
             rows.append(json.loads(line.decode("utf-8-sig")))
         except json.JSONDecodeError as error:
-            wrong = f"{error.msg} at column {error.colno}: {short(line.decode())}"
+            wrong = f"{error.msg} at column {error.colno}: {line.decode()!r:.60}"
             raise DataError(f"{full}, line {number} is not valid JSON: {wrong}; fix or remove that line.") from None
         if not isinstance(rows[-1], dict):
-            raise DataError(f"{full}, line {number} is {short(rows[-1])}, not an object with named values.")
+            raise DataError(f"{full}, line {number} is {rows[-1]!r:.60}, not an object with named values.")
     return _from_columns(full, columns_of(rows))
 
 
 def _untimed(kind: pa.DataType) -> pa.DataType:
     """The same type with strings in place of the dates that the JSON reader guesses."""
-    import pyarrow as pa
 
     if pa.types.is_temporal(kind):
         return pa.string()
@@ -365,35 +348,19 @@ def _untimed(kind: pa.DataType) -> pa.DataType:
 
 
 def _parquet(file: str, columns: list[str] | None = None) -> pa.Table:
-    import pyarrow.parquet as pq
 
     source = io.BytesIO(_unpacked(file)) if file.lower().endswith(COMPRESSIONS) else file
     with pq.ParquetFile(source) as parquet:
         names = parquet.schema_arrow.names
         for column in columns or []:
             if column not in names:
-                near, full = nearest(column, names), os.path.abspath(file)
-                raise DataError(f"{full} has no column {column!r}{near}; it has: {listing(names)}.")
+                wrong = f"{os.path.abspath(file)} has no column {column!r}{nearest(column, names)}"
+                raise DataError(f"{wrong}; it has: {listing(names)}.")
         return parquet.read(columns=columns)
 
 
 def _text(file: str, encoding: str | None = None) -> pa.Table:
     """One row per line in the column `text`; empty lines are kept as empty texts."""
-    import pyarrow as pa
 
     lines = _utf8(file, encoding).decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
     return pa.table({"text": pa.array(lines, pa.string())})
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error (or its type) for a message."""
-    return _cut(" ".join(str(error).split()) or type(error).__name__, 200)
-
-
-def short(value: Any) -> str:
-    """A value for a message."""
-    return _cut(repr(value), 60)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."

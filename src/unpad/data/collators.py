@@ -67,6 +67,7 @@ class DataCollatorWithPadding:
 
     fields: ClassVar[tuple[str, ...]] = TOKEN_FIELDS + LABEL_FIELDS
     """Columns that the collator understands; other columns of numbers pass through unchanged."""
+    token_labels: ClassVar[bool] = False
 
     def __call__(self, features: Features) -> Any:
         columns = _without_text(_tokenized(features))
@@ -77,7 +78,7 @@ class DataCollatorWithPadding:
 
     def pack(self, features: Features) -> PackedBatch:
         """The same features as a packed batch: the same tokens, segments and labels, and no padding."""
-        return PackingCollator()(features)
+        return PackingCollator(self.token_labels)(features)
 
 
 @dataclass
@@ -124,14 +125,11 @@ class DataCollatorForTokenClassification(DataCollatorWithPadding):
 
     label_pad_token_id: int = IGNORED_LABEL
     """Label of padding; no loss counts -100."""
+    token_labels: ClassVar[bool] = True
 
     def __call__(self, features: Features) -> Any:
         columns = _tokenized(features)
         return _pad_tokens(self, _token_rows(columns, TOKEN_FIELDS, _target(columns)), self.label_pad_token_id)
-
-    def pack(self, features: Features) -> PackedBatch:
-        """The same features as a packed batch with one label per token, and no padding."""
-        return PackingCollator(token_labels=True)(features)
 
 
 @dataclass

@@ -86,7 +86,6 @@ def column_of(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    fixed = pa.types.is_fixed_size_list(array.type)
     if not is_list(array.type):
         needed = "a list of numbers per row is needed: tokenize the text with dataset.map(...)"
         raise DataError(f"column {name!r}{of} holds {array.type}, {needed}")
@@ -104,7 +103,7 @@ def column_of(
     for chunk in array.chunks:
         if len(chunk) == 0:
             continue
-        if fixed:
+        if pa.types.is_fixed_size_list(array.type):
             offsets = (chunk.offset + np.arange(len(chunk) + 1, dtype=np.int64)) * array.type.list_size
         else:
             offsets = chunk.offsets.to_numpy().astype(np.int64)

@@ -190,20 +190,15 @@ def _ticket(dice: _Dice, unseen: bool) -> dict[str, Any]:
         core.insert(dice.below(2), dice.pick(["", "also, ", "besides, "]) + second)
     message = _write(dice, _around(dice, topic, core, passing=0.45, context=0.5), facts)
     subject = dice.pick(_expand(dice, grammar.PROBLEMS[topic][problem][0]).split("|")).format(**facts)
-    begin, end, role = _asked(dice, message)
+    roles = sorted({role for _, _, role in message.spans})
+    asked = "complaint" if dice.chance(0.33) else dice.pick(roles)
+    begin, end, role = next(span for span in message.spans if span[2] == asked)
     tokens, tags = _tagged(message)
     answers = {"text": [message.text[begin:end]], "answer_start": [begin]}
     return {
         "text": message.text, "topic": TOPICS.index(topic), "tokens": tokens, "ner_tags": tags,
         "subject": subject, "question": dice.pick(grammar.QUESTIONS[role]), "answers": answers,
     }  # fmt: skip
-
-
-def _asked(dice: _Dice, message: _Message) -> tuple[int, int, str]:
-    """The span that the question asks for: the complaint in a third of the tickets, else any filled slot."""
-    roles = sorted({role for _, _, role in message.spans})
-    role = "complaint" if dice.chance(0.33) else dice.pick(roles)
-    return next(span for span in message.spans if span[2] == role)
 
 
 def _tagged(message: _Message) -> tuple[list[str], list[int]]:

@@ -13,22 +13,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from unpad.compat import modern
-from unpad.data import helpdesk
+from unpad.data import _find, helpdesk
 from unpad.data._datasets import from_addresses, from_cache, from_disk, from_hub, is_saved
-from unpad.data._find import (
-    COMPRESSIONS,
-    FORMATS,
-    NAMES_FILE,
-    SPLIT_NAMES,
-    by_split,
-    ending,
-    looks_like_a_path,
-    missing,
-    plan_files,
-    plan_folder,
-)
-from unpad.data._read import OPTIONS, columns_of, formats_of, is_rows, joined, one_line, plain, read_tables, short
+from unpad.data._find import COMPRESSIONS, FORMATS, OPTIONS, SPLIT_NAMES, ending, one_line
+from unpad.data.columns import first, is_list
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.hub.pull import checked
 from unpad.notices import say, say_once
@@ -103,19 +94,19 @@ def load_dataset(
         _refuse_options(f"the file {path!r}", {}, name=name, data_files=data_files)
         return _read({"train": [local]}, split, kwargs)
     if path in OPTIONS and data_files is not None:
-        return _from_files(path, by_split(data_files), data_files, split, kwargs)
+        return _from_files(path, _find.by_split(data_files), data_files, split, kwargs)
     if os.path.isdir(local):
         if data_files is not None:
-            named = by_split(data_files, local)
+            named = _find.by_split(data_files, local)
             return _from_files(None, named, named, split, kwargs)
         if is_saved(local):
             _refuse_options(f"the saved data set {path!r}", kwargs, name=name)
             return _pick(from_disk(local), split)
-        return _read(plan_folder(local, name), split, kwargs, names=os.path.join(local, NAMES_FILE))
+        return _read(_find.plan_folder(local, name), split, kwargs, names=os.path.join(local, _find.NAMES_FILE))
     if path in OPTIONS:
         raise DataError(f"load_dataset({path!r}) needs files; pass data_files='your.{path}' or the file itself.")
-    if looks_like_a_path(path):
-        raise missing(local)
+    if _find.looks_like_a_path(path):
+        raise _find.missing(local)
     return from_hub(path, name, data_files, split, hub, kwargs)
 
 
@@ -146,45 +137,41 @@ def encode_labels(dataset: Any, column: str) -> Any:
     from datasets import ClassLabel, DatasetDict, List
 
     splits = _splits(dataset)
-    first = "train" if "train" in splits else next(iter(splits))
-    arrays: dict[str, Any] = {}
-    listed = False
+    origin = "train" if "train" in splits else next(iter(splits))
+    found: dict[str, tuple[Any, np.ndarray]] = {}  # split -> its labels one after another, and their rows
     for split, part in splits.items():
         _require_column(part, column, split)
         array = part.with_format("arrow")[:][column].combine_chunks()
-        nested = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
-        inner = array.type.value_type if nested else array.type
+        listed = is_list(array.type)
+        inner = array.type.value_type if listed else array.type
         if not (pa.types.is_string(inner) or pa.types.is_large_string(inner)):
-            if split == first:
+            if split == origin:
                 return dataset
-            kinds = f"strings in split {first!r} but {inner} in split {split!r}"
+            kinds = f"strings in split {origin!r} but {inner} in split {split!r}"
             raise DataError(f"labels of {column!r} are {kinds}; make them the same in all splits.")
-        flat = array.flatten() if nested else array
-        if array.null_count or flat.null_count or pc.any(pc.equal(flat, "")).as_py():  # "": an empty cell
-            absent = (None, "")
-            labels = array.to_pylist()
-            row = next(i for i, v in enumerate(labels) if v in absent or (nested and any(tag in absent for tag in v)))
+        flat = array.flatten() if listed else array
+        rows = pc.list_parent_indices(array).to_numpy() if listed else np.arange(len(array))
+        absent = array.is_null().to_numpy(zero_copy_only=False).copy()
+        absent[rows[pc.fill_null(pc.equal(flat, ""), True).to_numpy(zero_copy_only=False)]] = True  # "": an empty cell
+        if (row := first(absent)) is not None:
             raise DataError(f"row {row}{_of(split)} has no label in {column!r}; fill it in or filter the row out.")
-        arrays[split], listed = array, nested
+        found[split] = flat, rows
 
-    names = sorted(pc.unique(arrays[first].flatten() if listed else arrays[first]).to_pylist())
+    names = sorted(pc.unique(found[origin][0]).to_pylist())
     if not names:
-        raise DataError(f"column {column!r}{_of(first)} has no labels at all; check the file or the filter before.")
+        raise DataError(f"column {column!r}{_of(origin)} has no labels at all; check the file or the filter before.")
     feature = List(ClassLabel(names=names)) if listed else ClassLabel(names=names)
     encoded = {}
-    for split, array in arrays.items():
-        flat = array.flatten() if listed else array
+    for split, (flat, rows) in found.items():
         ids = pc.index_in(flat, value_set=pa.array(names, flat.type)).cast(pa.int64())
-        if ids.null_count:
-            rows = array.to_pylist() if listed else [[label] for label in array.to_pylist()]
-            row, bad = next((i, label) for i, row in enumerate(rows) for label in row if label not in names)
-            wrong = f"label {bad!r} in row {row}{_of(split)} does not occur in {first!r}{nearest(bad, names)}"
+        if (at := first(ids.is_null().to_numpy(zero_copy_only=False))) is not None:
+            bad = flat[at].as_py()
+            wrong = f"label {bad!r} in row {rows[at]}{_of(split)} does not occur in {origin!r}{nearest(bad, names)}"
             known = f"column {column!r} has {len(names)} labels there: {listing(names)}"
-            raise DataError(f"{wrong}; {known}. Fix the row, or add it to {first!r}.")
+            raise DataError(f"{wrong}; {known}. Fix the row, or add it to {origin!r}.")
         if listed:
-            lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
-            offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
-            ids = pa.ListArray.from_arrays(offsets, ids)
+            bounds = np.searchsorted(rows, np.arange(len(splits[split]) + 1))
+            ids = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), ids)
         encoded[split] = _with_column(splits[split], column, ids, feature)
     say(f"labels of {column!r} are strings: mapped to {len(names)} ids in sorted order: {listing(names)}")
     return DatasetDict(encoded) if isinstance(dataset, Mapping) else encoded[""]
@@ -277,6 +264,8 @@ def _is_splits(data: Any) -> bool:
     import pandas
     from datasets import Dataset
 
+    from unpad.data._read import is_rows
+
     if not isinstance(data, Mapping) or not data:
         return False
     return all(
@@ -290,13 +279,15 @@ def _one_split(data: Any, split: str) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
+    from unpad.data._read import columns_of, plain
+
     if isinstance(data, Dataset):
         return data
     if isinstance(data, (list, tuple)):
         bad = next((i for i, row in enumerate(data) if not isinstance(row, Mapping)), None)
         if bad is not None:
             how = "give a list of dicts such as {'text': ..., 'label': ...}"
-            raise DataError(f"row {bad} of {split!r} is {short(data[bad])}, not a dict; {how}.")
+            raise DataError(f"row {bad} of {split!r} is {data[bad]!r:.60}, not a dict; {how}.")
         data = columns_of(data)
     if isinstance(data, pandas.DataFrame):
         twice = [str(c) for c in data.columns[data.columns.duplicated()]]
@@ -307,7 +298,7 @@ def _one_split(data: Any, split: str) -> Dataset:
         how = "give every column a list with one value per row"
         for key, value in data.items():
             if not hasattr(value, "__len__") or isinstance(value, (str, bytes, Mapping)):
-                raise DataError(f"column {key!r} of {split!r} is {short(value)}, which is no list; {how}.")
+                raise DataError(f"column {key!r} of {split!r} is {value!r:.60}, which is no list; {how}.")
         sizes = {str(key): len(value) for key, value in data.items()}
         if len(set(sizes.values())) > 1:
             said = listing(f"{key} {n}" for key, n in sizes.items())
@@ -329,9 +320,9 @@ def _one_split(data: Any, split: str) -> Dataset:
 
 
 def _refuse_options(what: str, options: Mapping[str, Any], **named: Any) -> None:
-    given = [key for key, value in named.items() if value is not None] + list(options)
-    if given:
-        raise ArgumentError(f"{what} takes no {given[0]}= ({short({**named, **options}[given[0]])}); leave it out.")
+    for key, value in {**named, **options}.items():
+        if value is not None or key in options:
+            raise ArgumentError(f"{what} takes no {key}= ({value!r:.60}); leave it out.")
 
 
 # ---- local files ----
@@ -345,7 +336,7 @@ def _from_files(
     if address is not None:
         kind = builder or FORMATS.get(ending(address), "text")
         return from_addresses(kind, data_files, split, options)
-    return _read(plan_files(named), split, options, builder)
+    return _read(_find.plan_files(named), split, options, builder)
 
 
 def _read(
@@ -356,6 +347,8 @@ def _read(
     `names` is a file with the names of the numbers in label columns, if it exists.
     """
     from datasets import Dataset, DatasetDict
+
+    from unpad.data._read import formats_of, joined, read_tables
 
     kinds = formats_of([file for files in plan.values() for file in files], builder)
     if len(set(kinds.values())) > 1:

@@ -112,7 +112,7 @@ class BatchSampler:
             raise ArgumentError("drop_last=True has no meaning with max_tokens=: no batch is too short; leave it out")
         if drop_last and batch_size is not None and size < batch_size:
             raise ArgumentError(
-                f"drop_last=True leaves no batch: {size} rows, batch_size={batch_size}; choose a smaller batch_size"
+                f"drop_last=True leaves no batch: {size} rows, batch_size={batch_size}; take a smaller one"
             )
         if (group_by_length or max_tokens is not None) and lengths is None:
             raise ArgumentError("group_by_length=True and max_tokens= need lengths=, the number of tokens of each row")

@@ -26,13 +26,10 @@ def show(dataset: Any, rows: int = 10, width: int = 80) -> pd.DataFrame:
             raise ArgumentError(f"{name}={number!r} must be a whole number, 1 or more")
     if isinstance(dataset, Mapping) and all(hasattr(split, "features") for split in dataset.values()):
         splits = list(dataset)
-        raise DataError(
-            f"show takes one split, this has {listing(splits)}; pass one of them, as in data[{splits[0]!r}]"
-        )
+        raise DataError(f"show: this has {listing(splits)}; pass one of them, as in data[{splits[0]!r}]")
     if not hasattr(dataset, "features") or not hasattr(dataset, "with_format"):
-        raise DataError(
-            f"show takes a datasets.Dataset, not a {type(dataset).__name__}; make one, e.g. with load_dataset"
-        )
+        given = type(dataset).__name__
+        raise DataError(f"show takes a datasets.Dataset, not a {given}; make one, e.g. with load_dataset")
     found = dataset.with_format(None)
     found = found.take(rows) if not hasattr(found, "__len__") else found.select(range(min(rows, len(found))))
     values = list(found)

@@ -8,7 +8,7 @@ copied before a batch is packed. N rows, T packed tokens, B rows of a batch, C l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -99,7 +99,8 @@ class TokenStore:
         label = None if labels_of == "span" else next((n for n in LABEL_FIELDS if n in columns), None)
         labels = names = target = None
         if labels_of == "span" and all(name in columns for name in SPAN_FIELDS):
-            labels = _spans(columns, mapping, counts, of)
+            starts, ends = (_labels(columns[n], n, mapping, counts, None, of)[0] for n in SPAN_FIELDS)
+            labels = None if starts is None or ends is None else np.stack([starts, ends], axis=1)
         elif label is not None:
             names = list(label_names) if label_names is not None else classes.get(label)
             if labels_of == "token":
@@ -378,24 +379,23 @@ def without_padding(columns: dict[str, Column]) -> dict[str, Column]:
     columns = {n: c for n, c in columns.items() if c is not mask}
     if mask is None or all(f.all() for f in mask.flats):
         return columns
-    ids = columns["input_ids"]
-    skip, length = np.zeros_like(ids.length), ids.length.copy()
-    whole = True
-    for rows, on in _places(mask, [flat != 0 for flat in mask.flats]):
-        low = np.searchsorted(on, mask.start[rows])
-        high = np.searchsorted(on, mask.start[rows] + mask.length[rows])
-        length[rows] = high - low
-        used, low, high = rows[high > low], low[high > low], high[high > low]
-        skip[used] = on[low] - mask.start[used]
-        whole = whole and bool(np.all(on[high - 1] - on[low] + 1 == high - low))
-    return {n: c.narrow(skip, length) if whole else c.compact(mask) for n, c in columns.items()}
+    begin, end, count = _flagged(mask, [flat != 0 for flat in mask.flats])
+    whole = np.array_equal(end - begin, count)
+    return {n: c.narrow(begin, count) if whole else c.compact(mask) for n, c in columns.items()}
 
 
-def _places(column: Column, flags: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each flat array of a column: the rows that it holds, and the places where its flag is set."""
+def _flagged(column: Column, flags: list[np.ndarray]) -> np.ndarray:
+    """[3, N] int64 by one flag for each element of the flat arrays: where a row's first flag is, where its last one ends, how many it has."""
+    found = np.zeros((3, len(column.start)), np.int64)
     for number, flag in enumerate(flags):
         rows = np.arange(len(column.start)) if column.chunk is None else np.flatnonzero(column.chunk == number)
-        yield rows, np.flatnonzero(flag)
+        on = np.flatnonzero(flag)
+        low = np.searchsorted(on, column.start[rows])
+        high = np.searchsorted(on, column.start[rows] + column.length[rows])
+        rows, low, high = rows[high > low], low[high > low], high[high > low]
+        start = column.start[rows]
+        found[:, rows] = on[low] - start, on[high - 1] + 1 - start, high - low
+    return found
 
 
 def _targets(array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: str) -> Column:
@@ -404,11 +404,7 @@ def _targets(array: pa.ChunkedArray, name: str, mapping: np.ndarray | None, of: 
     empty = missing if mapping is None else missing[mapping]
     if not empty.any():
         column = column_of(array, name, mapping, of)
-        length = np.zeros_like(column.length)
-        for rows, on in _places(column, [flat != IGNORED_LABEL for flat in column.flats]):
-            if len(on):
-                last = np.searchsorted(on, column.start[rows] + column.length[rows]) - 1
-                length[rows] = np.maximum(np.where(last < 0, 0, on[last] + 1) - column.start[rows], 0)
+        length = _flagged(column, [flat != IGNORED_LABEL for flat in column.flats])[1]
         empty = length == 0
     if (row := first(empty)) is not None:
         found = f"row {row}{of} has a target without text (nothing in {name!r}, {int(empty.sum())} such row(s))"
@@ -432,14 +428,6 @@ def _one_sequence_per_row(
         raise DataError(f"row {row}{of} has {int(counts[row])} choices, row 0 has {int(counts[0])}: {needed}")
     lists = {n for n in columns if n in TOKEN_FIELDS and nested(columns[n].type)}
     return {n: pc.list_flatten(c) if n in lists else c for n, c in columns.items()}, None, int(counts[0])
-
-
-def _spans(
-    columns: dict[str, pa.ChunkedArray], mapping: np.ndarray | None, counts: np.ndarray, of: str
-) -> np.ndarray | None:
-    """[N, 2] starts and ends, None where a column of them is empty."""
-    starts, ends = (_labels(columns[n], n, mapping, counts, None, of)[0] for n in SPAN_FIELDS)
-    return None if starts is None or ends is None else np.stack([starts, ends], axis=1)
 
 
 def _labels(
@@ -470,8 +458,7 @@ def _labels(
         return whole, names
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _finite(array.to_numpy(), name, of), names
-    allowed = "whole numbers, decimal numbers, strings or lists of numbers"
-    raise DataError(f"column {name!r}{of} holds {kind}, labels are {allowed}")
+    raise DataError(f"column {name!r}{of} holds {kind}, labels are numbers, strings or lists of numbers")
 
 
 def _several_labels(column: Column, name: str, token_counts: np.ndarray, of: str) -> np.ndarray:
@@ -506,6 +493,5 @@ def _finite(values: np.ndarray, name: str, of: str) -> np.ndarray:
     """The same as float32."""
     values = values.astype(np.float32)
     if (row := first(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))) is not None:
-        wrong = f"the label in row {row}{of} is not a finite number ({name!r}: {values[row]})"
-        raise DataError(f"{wrong}: mend or remove the row")
+        raise DataError(f"the label in row {row}{of} is not a finite number ({name!r}: {values[row]}): mend the row")
     return values

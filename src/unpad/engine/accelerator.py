@@ -49,15 +49,18 @@ class Accelerator:
     ) -> None:  # fmt: skip
         if other:
             name, known = next(iter(other)), [n for n in inspect.signature(Accelerator).parameters if n != "other"]
-            raise ArgumentError(
-                f"Accelerator has no argument {name!r}{nearest(name, known)}; it takes {', '.join(known)}"
-            )
-        if not isinstance(gradient_accumulation_steps, int) or gradient_accumulation_steps < 1:
-            raise ArgumentError(
-                f"gradient_accumulation_steps={gradient_accumulation_steps!r} must be a whole number, 1 or more"
-            )
+            near = nearest(name, known)
+            raise ArgumentError(f"Accelerator has no argument {name!r}{near}; it takes {', '.join(known)}")
+        steps = gradient_accumulation_steps
+        if not isinstance(steps, int) or steps < 1:
+            raise ArgumentError(f"gradient_accumulation_steps={steps!r} must be a whole number, 1 or more")
         self.world = World(device, cpu)
         self.device = self.world.device
+        self.num_processes, self.process_index = self.world.size, self.world.rank
+        self.local_process_index = self.world.local_rank
+        self.is_main_process, self.is_local_main_process = self.process_index == 0, self.local_process_index == 0
+        self.restarted = self.world.restarted
+        """Whether `torchrun` started the processes again after one of them failed."""
         self.precision = choose_precision(mixed_precision or "auto", self.device)
         self.strategy = choose_strategy(strategy, self.world, self.precision, find_unused_parameters)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision.name == "fp16" else None
@@ -81,31 +84,6 @@ class Accelerator:
             say_once(f"{self.world.size} processes share each batch ({self.strategy.name}, {self.device.type})")
 
     # -- the processes
-
-    @property
-    def num_processes(self) -> int:
-        return self.world.size
-
-    @property
-    def process_index(self) -> int:
-        return self.world.rank
-
-    @property
-    def local_process_index(self) -> int:
-        return self.world.local_rank
-
-    @property
-    def is_main_process(self) -> bool:
-        return self.world.rank == 0
-
-    @property
-    def is_local_main_process(self) -> bool:
-        return self.world.local_rank == 0
-
-    @property
-    def restarted(self) -> bool:
-        """Whether `torchrun` started the processes again after one of them failed."""
-        return self.world.restarted
 
     def stop_requested(self) -> bool:
         """Whether a process was sent SIGTERM or SIGUSR1. All processes ask at the same place of their loop and get the same answer.
@@ -158,12 +136,8 @@ class Accelerator:
         def own(tensor: Tensor) -> Tensor:
             if not tensor.dim():
                 return tensor
-            repeated = (
-                tensor.dim() == 1
-                and len(tensor) == size != part.given
-                and tensor.is_floating_point()
-                and bool((tensor == tensor[0]).all())
-            )
+            repeated = tensor.dim() == 1 and len(tensor) == size != part.given and tensor.is_floating_point()
+            repeated = repeated and bool((tensor == tensor[0]).all())
             return tensor[: part.rows] if repeated or len(tensor) == part.given else tensor
 
         return each_tensor(value, own)
@@ -186,10 +160,9 @@ class Accelerator:
         """
         self._check(things)
         prepared: dict[int, Any] = {}
+        optimizers = [thing for thing in things if isinstance(thing, torch.optim.Optimizer)]
         for model in (thing for thing in things if isinstance(thing, nn.Module)):
-            prepared[id(model)] = self._prepare_model(
-                model, [t for t in things if isinstance(t, torch.optim.Optimizer)]
-            )
+            prepared[id(model)] = self._prepare_model(model, optimizers)
         for thing in things:
             if isinstance(thing, torch.optim.Optimizer):
                 prepared[id(thing)] = self._prepare_optimizer(thing)
@@ -208,11 +181,10 @@ class Accelerator:
 
     def _check(self, things: tuple[Any, ...]) -> None:
         """Refuse what cannot be prepared, or not in the same way by all processes."""
-        before = {
-            id(one) for one in (*self._models, *self._wrapped, *self._loaders, *self._optimizers, *self._schedulers)
-        }
-        before |= {id(one.optimizer) for one in self._optimizers} | {id(one.scheduler) for one in self._schedulers}
-        before |= {id(one.loader) for one in self._loaders}
+        inner = [o.optimizer for o in self._optimizers] + [s.scheduler for s in self._schedulers]
+        inner += [loader.loader for loader in self._loaders]
+        known = (self._models, self._wrapped, self._loaders, self._optimizers, self._schedulers, inner)
+        before = {id(one) for some in known for one in some}
         facts: dict[str, Any] = {
             "mixed_precision": self.precision.name, "gradient_accumulation_steps": self.gradient_accumulation_steps,
             "strategy": self.strategy.name, "gradient_checkpointing": self.gradient_checkpointing,
@@ -229,9 +201,8 @@ class Accelerator:
                 facts |= {f"{kind} {name}": repr(value) for name, value in thing.defaults.items()}
             elif not isinstance(thing, torch.optim.lr_scheduler.LRScheduler):
                 if not hasattr(thing, "__iter__"):
-                    raise ArgumentError(
-                        f"prepare cannot take a {kind}; it takes models, optimizers, loaders and schedulers"
-                    )
+                    allowed = "models, optimizers, loaders and schedulers"
+                    raise ArgumentError(f"prepare cannot take a {kind}; it takes {allowed}")
                 with contextlib.suppress(TypeError):
                     facts |= {f"batches of {what}": len(thing), "batch_size": getattr(thing, "batch_size", None)}
         self.world.agree("how they were started", facts)
@@ -293,10 +264,8 @@ class Accelerator:
 
     def unwrap_model(self, model: nn.Module) -> nn.Module:
         """The model as it was before `prepare`."""
-        for plain, wrapped in zip(self._models, self._wrapped, strict=True):
-            if model is wrapped:
-                return plain
-        return model
+        pairs = zip(self._models, self._wrapped, strict=True)
+        return next((plain for plain, wrapped in pairs if model is wrapped), model)
 
     def get_state_dict(self, model: nn.Module) -> dict[str, Tensor]:
         """All weights of a prepared model by name, for `save_pretrained(state_dict=...)`; all processes call it, the main one gets them."""
@@ -364,23 +333,18 @@ class Accelerator:
 
     def restore(self, state: dict[str, Any], without_moments: bool = False) -> None:
         """Set everything that `state` gave, also with another number of processes; CheckpointError when it is of another set of objects."""
-        for name, prepared in (
-            ("optimizers", self._optimizers),
-            ("schedulers", self._schedulers),
-            ("loaders", self._loaders),
-        ):
-            if len(state.get(name, [])) != len(prepared):
-                raise CheckpointError(
-                    f"the saved state has {len(state.get(name, []))} {name}, {len(prepared)} are prepared; prepare the same objects first"
-                )
+        for name in ("optimizers", "schedulers", "loaders"):
+            saved, prepared = len(state.get(name, [])), len(getattr(self, f"_{name}"))
+            if saved != prepared:
+                what = f"the saved state has {saved} {name}, {prepared} are prepared"
+                raise CheckpointError(f"{what}; prepare the same objects first")
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             if without_moments:
                 optimizer.set_settings(saved)
             else:
                 optimizer.load_state_dict(saved)
-        for other, saved in zip(
-            [*self._schedulers, *self._loaders], [*state["schedulers"], *state.get("loaders", [])], strict=True
-        ):
+        others = [*state["schedulers"], *state.get("loaders", [])]
+        for other, saved in zip([*self._schedulers, *self._loaders], others, strict=True):
             other.load_state_dict(saved)
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
@@ -388,9 +352,7 @@ class Accelerator:
         random = state["random"] if isinstance(state["random"], list) else [state["random"]]
         restore_random_state(random[min(self.process_index, len(random) - 1)])
         self._stream.state = state.get("stream")
-        if (
-            self._stream.state is not None and self.num_processes == 1
-        ):  # one process draws for collators from its own generators
+        if self._stream.state is not None and self.num_processes == 1:  # then collators draw from its own generators
             restore_random_state(self._stream.state)
         if self.process_index >= len(random):  # a process that was not there: masks of its own
             torch.manual_seed(mixed(torch.initial_seed(), self.process_index))
@@ -403,10 +365,9 @@ class Accelerator:
         refuses; what was there before is unharmed then.
         """
         if left := self._micro_step % self.gradient_accumulation_steps:
-            say_once(
-                f"save_state after {left} of {self.gradient_accumulation_steps} micro-batches of a step: their gradients are not saved; save "
-                "where accelerator.sync_gradients is true"
-            )
+            where = f"after {left} of {self.gradient_accumulation_steps} micro-batches of a step"
+            how = "save where accelerator.sync_gradients is true"
+            say_once(f"save_state {where}: their gradients are not saved; {how}")
         parts = sharded and self.strategy.sharded
         weights = [] if parts else [dict(self.strategy.weights(model)) for model in self._models]
         state = self.state(parts)
@@ -443,9 +404,8 @@ class Accelerator:
         found = self.world.on_main(find)
         parts = (found / "model_0").is_dir()
         if parts and not self.strategy.sharded:
-            raise CheckpointError(
-                f"{found} was saved in parts; load it with several processes and strategy='fsdp', and save it whole"
-            )
+            how = "load it with several processes and strategy='fsdp', and save it whole"
+            raise CheckpointError(f"{found} was saved in parts; {how}")
         for i, model in enumerate(self._models):
             try:
                 if parts:
@@ -491,14 +451,8 @@ class _PreparedScheduler:
         if self._engine.sync_gradients:
             self.scheduler.step()
 
-    def get_last_lr(self) -> list[float]:
-        return self.scheduler.get_last_lr()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.scheduler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scheduler.load_state_dict(state)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scheduler, name)
 
 
 def _run_under(model: nn.Module, engine: Accelerator) -> None:

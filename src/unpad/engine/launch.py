@@ -33,9 +33,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from unpad.errors import EXIT_CONTINUE, ArgumentError, TrainingError, UnpadError
 from unpad.notices import logger, say, say_once
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
-]
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGQUIT")
+SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 """What goes on to the workers."""
 EXIT_MISTAKE = 2
 """Exit code of a worker that a mistake of the user's has ended: another start would end the same way."""
@@ -71,9 +70,8 @@ def launch(
     if node_rank > 0:
         _wait_for_node_0(endpoint)
     command = ["-u", *(["-m"] if module else []), script, *arguments]
-    rendezvous = RendezvousParameters(
-        "static", endpoint, "unpad", nnodes, nnodes, rank=node_rank, timeout=NODES_ARRIVE_SECONDS
-    )
+    run = ("static", endpoint, "unpad", nnodes, nnodes)
+    rendezvous = RendezvousParameters(*run, rank=node_rank, timeout=NODES_ARRIVE_SECONDS)
     spec = WorkerSpec(
         role="default",
         local_world_size=nproc,
@@ -133,12 +131,11 @@ class _Agent(LocalElasticAgent):
         _on_signals(lambda number, frame: self._signals.append(number))
         self._ended = []
         pids = super()._start_workers(worker_group)
-        self._watchers = [
-            threading.Thread(target=self._watch, args=(worker_group.workers[i].global_rank, pid), daemon=True)
-            for i, pid in pids.items()
-        ]
-        for watcher in self._watchers:
-            watcher.start()
+        self._watchers = []
+        for i, pid in pids.items():
+            place = (worker_group.workers[i].global_rank, pid)
+            self._watchers.append(threading.Thread(target=self._watch, args=place, daemon=True))
+            self._watchers[-1].start()
         return pids
 
     def _watch(self, rank: int, pid: int) -> None:
@@ -174,10 +171,8 @@ class _Agent(LocalElasticAgent):
         deadline = time.monotonic() + self._patience
         while any(worker.poll() is None for worker in workers):
             for number in self._signals[passed:]:
-                say(
-                    f"{signal.Signals(number).name}: waiting up to {self._patience:g} s for all processes to save and stop "
-                    "(a second Ctrl-C kills them)"
-                )
+                waits = f"waiting up to {self._patience:g} s for all processes to save and stop"
+                say(f"{signal.Signals(number).name}: {waits} (a second Ctrl-C kills them)")
                 for worker in workers:
                     worker.send_signal(number)  # to the worker alone; its own children stop with it
                 passed += 1
@@ -338,9 +333,8 @@ def _check_script(script: str, module: bool) -> None:
     file = Path(script)
     if not module and not file.is_file():
         what = "is a folder" if file.is_dir() else "is not there"
-        raise ArgumentError(
-            f"the script {script!r} {what}; give the path of a Python file, or -m and the name of a module"
-        )
+        how = "give the path of a Python file, or -m and the name of a module"
+        raise ArgumentError(f"the script {script!r} {what}; {how}")
 
 
 def _endpoint(nnodes: int, node_rank: int, rdzv_endpoint: str | None, port: int | None) -> str:
@@ -368,9 +362,8 @@ def _endpoint(nnodes: int, node_rank: int, rdzv_endpoint: str | None, port: int 
                 pass
         except OSError as error:
             instead = "another --port, or none for a free one" if rdzv_endpoint is None else "another --rdzv_endpoint"
-            raise ArgumentError(
-                f"the port {port} cannot be used ({(error.strerror or str(error)).lower()}); give {instead}"
-            ) from None
+            why = (error.strerror or str(error)).lower()
+            raise ArgumentError(f"the port {port} cannot be used ({why}); give {instead}") from None
     return f"{host}:{port}"
 
 
@@ -431,13 +424,11 @@ def _quiet(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
     """With these environment variables, which the workers inherit."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)

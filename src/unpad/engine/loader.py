@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from unpad.batch import PackedBatch
 from unpad.data.sampler import deal, mixed
 from unpad.data.terms import loss_terms
 from unpad.engine.state import random_state, restore_random_state
-from unpad.engine.world import World, like
+from unpad.engine.world import World, each_tensor, like
 from unpad.errors import ArgumentError, DataError
 
 
@@ -68,9 +69,8 @@ class PreparedLoader:
         self._begun = False
         self._goes_on = False  # the next pass begins behind `position`
         self._base = world.from_main(int(torch.empty((), dtype=torch.int64).random_().item()))
-        self._sampler: Any = getattr(
-            getattr(loader, "batch_sampler", None), "sampler", getattr(loader, "sampler", None)
-        )
+        own = getattr(loader, "sampler", None)
+        self._sampler: Any = getattr(getattr(loader, "batch_sampler", None), "sampler", own)
         self._shuffled = getattr(self._sampler, "generator", self) is None
         self._drawn: Tensor | None = None  # where the caller's own generator stood when the pass began
         if world.size > 1 and isinstance(self._sampler, torch.utils.data.DistributedSampler):
@@ -83,10 +83,9 @@ class PreparedLoader:
         try:
             return len(self.loader)
         except TypeError:
-            raise NoLengthError(
-                f"this loader of a {type(getattr(self.loader, 'dataset', self.loader)).__name__} has no length: count optimizer steps "
-                "instead of epochs (num_training_steps=), or give a data set with rows"
-            ) from None
+            kind = type(getattr(self.loader, "dataset", self.loader)).__name__
+            how = "count optimizer steps instead of epochs (num_training_steps=), or give a data set with rows"
+            raise NoLengthError(f"this loader of a {kind} has no length: {how}") from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)
@@ -160,23 +159,20 @@ class PreparedLoader:
             mine = deal(lengths[:rows], size)[rank].tolist()
         else:
             mine = list(range(rows * rank // size, rows * (rank + 1) // size))
-        empty = not mine
-        own = take(batch, mine or [0], rows)
+        given = mine or [0]
+        own = take(batch, given, rows)
         terms, all_terms = (loss_terms(part, n, self._shifted()) for part, n in ((own, len(mine)), (batch, rows)))
-        self.part = Part(
-            0.0 if empty else size * terms / max(all_terms, 1), 0 if empty else len(mine), len(mine or [0])
-        )
+        self.part = Part(size * terms / max(all_terms, 1) if mine else 0.0, len(mine), len(given))
         return own
 
 
-class Part:
+class Part(NamedTuple):
     """Of a batch: the weight of this process's mean loss, its rows that count, and the rows it was given (one that does not count where
     there were too few)."""
 
-    __slots__ = ("given", "rows", "weight")
-
-    def __init__(self, weight: float = 1.0, rows: int | None = None, given: int | None = None) -> None:
-        self.weight, self.rows, self.given = weight, rows, given
+    weight: float = 1.0
+    rows: int | None = None
+    given: int | None = None
 
 
 _END = object()
@@ -193,13 +189,7 @@ def _behind(loader: Any, position: int) -> Any:
             loader.dataset, batch_sampler=_Rest(sampler, position), collate_fn=loader.collate_fn, num_workers=loader.num_workers,
             pin_memory=loader.pin_memory, timeout=loader.timeout, worker_init_fn=loader.worker_init_fn, generator=loader.generator,
         )  # fmt: skip
-    return _rest(loader, position)
-
-
-def _rest(batches: Any, position: int) -> Iterator[Any]:
-    for i, batch in enumerate(batches):
-        if i >= position:
-            yield batch
+    return islice(loader, position, None)
 
 
 class _Rest(torch.utils.data.Sampler[Any]):
@@ -207,7 +197,7 @@ class _Rest(torch.utils.data.Sampler[Any]):
         self.sampler, self.position = sampler, position
 
     def __iter__(self) -> Iterator[Any]:
-        return _rest(self.sampler, self.position)
+        return islice(self.sampler, self.position, None)
 
     def __len__(self) -> int:
         return len(self.sampler) - self.position
@@ -227,12 +217,8 @@ def row_count(batch: Any) -> int:
         return len(batch) // batch.choices
     if isinstance(batch, Tensor) and batch.dim():
         return len(batch)
-    if (
-        isinstance(batch, list)
-        and batch
-        and not isinstance(batch[0], (Tensor, list, tuple))
-        and not hasattr(batch[0], "keys")
-    ):
+    first = batch[0] if isinstance(batch, list) and batch else batch
+    if first is not batch and not isinstance(first, (Tensor, list, tuple)) and not hasattr(first, "keys"):
         return len(batch)
     parts: Any = batch if isinstance(batch, (list, tuple)) else ()
     if hasattr(batch, "keys"):
@@ -240,9 +226,8 @@ def row_count(batch: Any) -> int:
     for part in parts:
         with contextlib.suppress(DataError):
             return row_count(part)
-    raise DataError(
-        f"a batch that is a {type(batch).__name__} has no tensor to share out by rows; let the collator make tensors"
-    )
+    what = f"a batch that is a {type(batch).__name__}"
+    raise DataError(f"{what} has no tensor to share out by rows; let the collator make tensors")
 
 
 def take(batch: Any, rows: list[int], size: int) -> Any:
@@ -262,12 +247,8 @@ def take(batch: Any, rows: list[int], size: int) -> Any:
 
 def move(batch: Any, device: torch.device) -> Any:
     """A batch (packed, tensor, mapping or sequence of these) on `device`."""
-    if isinstance(batch, Tensor):
-        return batch if batch.device == device else batch.to(device, non_blocking=True)
-    if isinstance(batch, PackedBatch):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict) or hasattr(batch, "keys"):
-        return {key: move(batch[key], device) for key in batch.keys()}  # noqa: SIM118
-    if isinstance(batch, (list, tuple)):
-        return like(batch, [move(item, device) for item in batch])
-    return batch
+
+    def other(value: Any) -> Any:
+        return value.to(device, non_blocking=True) if isinstance(value, PackedBatch) else value
+
+    return each_tensor(batch, lambda tensor: tensor.to(device, non_blocking=True), other)

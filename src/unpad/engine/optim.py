@@ -13,15 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from unpad.core.layers import RowEmbedding
-from unpad.engine import OPTIMIZERS
-from unpad.errors import ArgumentError, nearest
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: decayed, and the biases and norm weights, which are not."""
-    spared = {
-        id(p) for m in model.modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm)) for p in m.parameters(recurse=False)
-    }
+    norms = [module for module in model.modules() if isinstance(module, (nn.LayerNorm, nn.RMSNorm))]
+    spared = {id(p) for norm in norms for p in norm.parameters(recurse=False)}
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -35,10 +32,6 @@ def adamw(
     model: nn.Module, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, name: str
 ) -> torch.optim.Optimizer:
     """The optimizer that `TrainingArguments.optim` names, over `decay_groups`."""
-    if name not in OPTIMIZERS:
-        raise ArgumentError(
-            f"optim={name!r} is not supported{nearest(name, OPTIMIZERS)}; allowed: {', '.join(OPTIMIZERS)}"
-        )
     device = next(model.parameters()).device
     fused = name == "adamw_torch_fused" and device.type in ("cpu", "cuda")
     return torch.optim.AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=fused)
@@ -134,13 +127,8 @@ class PreparedOptimizer:
             scaler.unscale_(self.optimizer)
         parameters = self.parameters()
         norm = gradient_norm(parameters, self.rows)
-        if (
-            max_norm
-            and scaler is None
-            and self.optimizer.defaults.get("fused")
-            and not isinstance(self.optimizer, torch.optim.SGD)
-            and not _is_sharded(parameters[0])
-        ):
+        fused = self.optimizer.defaults.get("fused") and not isinstance(self.optimizer, torch.optim.SGD)
+        if max_norm and scaler is None and fused and not _is_sharded(parameters[0]):
             if norm.device.type != "cpu":
                 self.optimizer.grad_scale = torch.clamp((norm + 1e-6) / max_norm, min=1.0)  # type: ignore[attr-defined]
             elif (excess := (norm.item() + 1e-6) / max_norm) > 1:
@@ -186,16 +174,10 @@ class PreparedOptimizer:
         tables = {self._number(layer): layer.num_embeddings for layer in self.rows} | dict.fromkeys(saved, 0)
         for number in tables:
             theirs, ours = saved.get(number), used.get(number)
-            if number in of and not (
-                theirs is ours is None or (theirs is not None and ours is not None and torch.equal(theirs, ours))
-            ):
+            same = theirs is ours if theirs is None or ours is None else torch.equal(theirs, ours)
+            if number in of and not same:
                 rows = tables[number] or len(self.parameters()[number])
-                of[number] = {
-                    name: _other_rows(value, theirs, ours, rows)
-                    if isinstance(value, Tensor) and value.dim() == 2
-                    else value
-                    for name, value in of[number].items()
-                }
+                of[number] = {name: _other_rows(value, theirs, ours, rows) for name, value in of[number].items()}
         state["state"] = of
         if self._engine is None:
             self.optimizer.load_state_dict(state)
@@ -218,8 +200,10 @@ class PreparedOptimizer:
         return {self._number(layer): layer.used.cpu() for layer in self.rows if layer.used is not None}
 
 
-def _other_rows(moments: Tensor, theirs: Tensor | None, ours: Tensor | None, rows: int) -> Tensor:
+def _other_rows(moments: Any, theirs: Tensor | None, ours: Tensor | None, rows: int) -> Any:
     """Moments of the rows `theirs` of a table (None: all `rows`) as those of the rows `ours`; what was never trained has moments of 0."""
+    if not isinstance(moments, Tensor) or moments.dim() != 2:  # the number of steps
+        return moments
     if theirs is not None:
         moments = moments.new_zeros(rows, moments.shape[1]).index_copy_(0, theirs, moments)
     return moments if ours is None else moments.index_select(0, ours)

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from unpad.errors import ArgumentError, nearest
+from unpad.engine import one_of
 from unpad.notices import say_once
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -47,10 +47,7 @@ def has_native_bf16(device: Any) -> bool:
 def choose_precision(asked: str, device: Any) -> Precision:
     """The precision for `asked` on `device`. Raises ArgumentError for a name that is not in PRECISIONS."""
     name = _SPELLINGS.get(asked, asked)
-    if name not in PRECISIONS:
-        raise ArgumentError(
-            f"precision={asked!r} is unknown{nearest(str(asked), PRECISIONS)}; allowed: {', '.join(PRECISIONS)}"
-        )
+    one_of("precision", name, PRECISIONS)
     if name == "fp16" and device.type == "cpu":
         say_once("fp16 needs a GPU; this CPU takes precision='auto' instead")
         name = "auto"

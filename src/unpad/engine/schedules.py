@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 from unpad.errors import ArgumentError, nearest
 
-
-def _linear(step: int, warmup: int, total: int) -> float:
-    return max(0.0, (total - step) / max(1, total - warmup))
-
-
-def _cosine(step: int, warmup: int, total: int) -> float:
-    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))))
-
-
-def _constant(step: int, warmup: int, total: int) -> float:
-    return 1.0
-
-
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
-    "linear": _linear,
-    "cosine": _cosine,
-    "constant": _constant,
-    "constant_with_warmup": _constant,
-}
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
 
 
 def factor(name: str, step: int, warmup: int, total: int) -> float:
     """What the base learning rate is multiplied with at optimizer step `step` (0: the first)."""
     if name != "constant" and step < warmup:
         return step / max(1, warmup)
-    return SCHEDULES[name](step, warmup, total)
+    if name == "linear":
+        return max(0.0, (total - step) / max(1, total - warmup))
+    if name == "cosine":
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup))))
+    return 1.0
 
 
 def get_scheduler(
@@ -56,8 +41,7 @@ def get_scheduler(
         if steps is not None and (not isinstance(steps, Real) or steps < 0):
             raise ArgumentError(f"{option}={steps!r} must be a number of steps, 0 or more")
     if not hasattr(optimizer, "param_groups"):
-        raise ArgumentError(
-            f"optimizer is a {type(optimizer).__name__}; give the optimizer whose learning rate is scheduled"
-        )
+        what = type(optimizer).__name__
+        raise ArgumentError(f"optimizer is a {what}; give the optimizer whose learning rate is scheduled")
     warmup, total = num_warmup_steps or 0, num_training_steps or 0
     return LambdaLR(getattr(optimizer, "optimizer", optimizer), lambda step: factor(name, step, warmup, total))

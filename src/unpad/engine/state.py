@@ -54,13 +54,9 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": path}
     if isinstance(value, np.ndarray):
         path = _free(path, tensors)
-        plain = (
-            value
-            if value.dtype.kind == "f"
-            else value.view(np.int64)
-            if value.dtype == np.uint64
-            else value.astype(np.int64)
-        )
+        plain = value
+        if value.dtype.kind != "f":
+            plain = value.view(np.int64) if value.dtype == np.uint64 else value.astype(np.int64)
         tensors[path] = torch.from_numpy(np.ascontiguousarray(plain))
         return {"array": path, "dtype": str(value.dtype)}
     if isinstance(value, dict):
@@ -74,9 +70,8 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise CheckpointError(
-        f"the state at {path or '/'} is a {type(value).__name__}, which cannot be saved; use numbers, texts, lists, dictionaries and tensors"
-    )
+    what = f"the state at {path or '/'} is a {type(value).__name__}, which cannot be saved"
+    raise CheckpointError(f"{what}; use numbers, texts, lists, dictionaries and tensors")
 
 
 def _free(path: str, tensors: dict[str, Tensor]) -> str:
@@ -103,11 +98,8 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The states of every generator that a training step may draw from."""
-    state: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-    }
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
+    state["numpy"] = np.random.get_state()
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state

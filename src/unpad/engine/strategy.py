@@ -18,9 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from unpad.core.noise import Noise
 from unpad.core.transformer import Block
+from unpad.engine import one_of
 from unpad.engine.precision import Precision
 from unpad.engine.world import World
-from unpad.errors import ArgumentError, nearest
+from unpad.errors import ArgumentError
 
 STRATEGIES = ("auto", "single", "ddp", "fsdp")
 
@@ -149,7 +150,9 @@ class FSDP(Single):
         assert model is not None
         if not optimizer.state:  # PyTorch would make a step with gradients of 0, which counts
             return optimizer.state_dict()
-        return _by_number(get_optimizer_state_dict(model, optimizer, options=_whole()), _names(model, optimizer))
+        state: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_whole())
+        number = {name: i for i, name in enumerate(_names(model, optimizer))}
+        return _renamed(state, number) if state else state  # the other processes have none
 
     def set_optimizer_state(
         self, model: nn.Module | None, optimizer: torch.optim.Optimizer, state: dict[str, Any]
@@ -162,7 +165,7 @@ class FSDP(Single):
             optimizer.state.clear()
             optimizer.load_state_dict(state)
             return
-        set_optimizer_state_dict(model, optimizer, _by_name(state, _names(model, optimizer)), options=_whole())
+        set_optimizer_state_dict(model, optimizer, _renamed(state, _names(model, optimizer)), options=_whole())
 
     def save_parts(self, model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path) -> None:
         """Let every process write its part of weights and optimizers into `folder`, as safetensors. All processes call it."""
@@ -188,9 +191,7 @@ class FSDP(Single):
                 if name.startswith(f"optimizer {i}."):
                     parameter, _, moment = name.removeprefix(f"optimizer {i}.").rpartition("/")
                     state.setdefault(parameter, {})[moment] = value
-            groups = _by_name(
-                {"state": {}, "param_groups": optimizer.state_dict()["param_groups"]}, _names(model, optimizer)
-            )
+            groups = _renamed({**optimizer.state_dict(), "state": {}}, _names(model, optimizer))
             set_optimizer_state_dict(model, optimizer, {**groups, "state": state})
 
     def _parts(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
@@ -236,32 +237,20 @@ def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
 
-def _by_number(state: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """An optimizer's state with numbers for parameters, as one process keeps it."""
-    if not state:  # on the processes that are not the main one
-        return state
-    number = {name: i for i, name in enumerate(names)}
-    groups = [{**group, "params": [number[name] for name in group["params"]]} for group in state["param_groups"]]
-    return {"state": {number[name]: value for name, value in state["state"].items()}, "param_groups": groups}
-
-
-def _by_name(state: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in state["param_groups"]]
-    return {"state": {names[i]: value for i, value in state["state"].items()}, "param_groups": groups}
+def _renamed(state: dict[str, Any], new: Any) -> dict[str, Any]:
+    """An optimizer's state in which the parameter `p` is called `new[p]`: by name (FSDP), or by number as one process keeps it."""
+    groups = [{**group, "params": [new[p] for p in group["params"]]} for group in state["param_groups"]]
+    return {"state": {new[p]: value for p, value in state["state"].items()}, "param_groups": groups}
 
 
 def choose_strategy(asked: str, world: World, precision: Precision, find_unused: bool = False) -> Single:
     """The strategy for `asked`: "auto" is DDP with several processes. With one process all are the same."""
-    if asked not in STRATEGIES:
-        raise ArgumentError(
-            f"strategy={asked!r} is unknown{nearest(str(asked), STRATEGIES)}; allowed: {', '.join(STRATEGIES)}"
-        )
+    one_of("strategy", asked, STRATEGIES)
     if world.size == 1:
         return Single(world, precision)
     if asked == "single":
-        raise ArgumentError(
-            f"strategy='single' with {world.size} processes: each would train for itself; use 'ddp' or 'fsdp'"
-        )
+        alone = f"strategy='single' with {world.size} processes: each would train for itself"
+        raise ArgumentError(f"{alone}; use 'ddp' or 'fsdp'")
     return (FSDP if asked == "fsdp" else DDP)(world, precision, find_unused)
 
 
@@ -272,9 +261,8 @@ def recompute_activations(model: nn.Module) -> None:
     """
     blocks = [m for m in model.modules() if isinstance(m, Block)]
     if not blocks:
-        raise ArgumentError(
-            f"gradient_checkpointing needs a model of this library, {type(model).__name__} has no blocks of ours"
-        )
+        wrong = f"{type(model).__name__} has no blocks of ours"
+        raise ArgumentError(f"gradient_checkpointing needs a model of this library, {wrong}")
     for block in blocks:
         if "forward" not in vars(block):
             block.forward = _recomputing(block.forward)  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from unpad.engine import one_of
 from unpad.errors import ArgumentError, TrainingError, UnpadError
 from unpad.notices import quiet
 
@@ -31,10 +32,9 @@ class World:
     def __init__(self, device: str | torch.device | None = None, cpu: bool = False) -> None:
         self.rank, self.size, self.local_rank = (_number(name, usual) for name, usual in _PLACE)
         cuda = torch.cuda.is_available() and not cpu
+        found = f"cuda:{self.local_rank}" if cuda and self.size > 1 else "cuda" if cuda else "cpu"
         try:
-            self.device = torch.device(
-                device or (f"cuda:{self.local_rank}" if cuda and self.size > 1 else "cuda" if cuda else "cpu")
-            )
+            self.device = torch.device(device or found)
         except (RuntimeError, TypeError):
             raise ArgumentError(f"device={device!r} is unknown; write 'cpu', 'cuda' or 'cuda:1'") from None
         if self.size > 1:
@@ -59,23 +59,18 @@ class World:
                 ) from None
             atexit.register(_part)
         if dist.get_world_size() != self.size:
-            raise ArgumentError(
-                f"WORLD_SIZE={self.size}, but {dist.get_world_size()} processes have met; start them anew"
-            )
+            met = dist.get_world_size()
+            raise ArgumentError(f"WORLD_SIZE={self.size}, but {met} processes have met; start them anew")
         sys.excepthook = _one_line(self.rank)
 
     def _store(self, patience: timedelta) -> dict[str, Any]:
         """Where the processes look for one another, after a restart by torchrun on one machine: its store still has the addresses of the
         dead ones, at which gloo would wait for ever."""
-        if not (
-            self.restarted
-            and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-            and _number("GROUP_WORLD_SIZE", 1) == 1
-        ):
+        shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        if not (self.restarted and shared and _number("GROUP_WORLD_SIZE", 1) == 1):
             return {}
-        store = dist.TCPStore(
-            os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0), self.size, is_master=False, timeout=patience
-        )
+        place = (os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0))
+        store = dist.TCPStore(*place, self.size, is_master=False, timeout=patience)
         attempt = dist.PrefixStore(f"attempt {os.environ[RESTARTS]}", store)
         return {"store": attempt, "rank": self.rank, "world_size": self.size}
 
@@ -124,9 +119,8 @@ class World:
                 failure = error
         told = failure
         if failure is not None and not isinstance(failure, UnpadError):
-            told = TrainingError(
-                f"the main process failed with {type(failure).__name__} ({str(failure)[:120]!r}); see its traceback"
-            )
+            what = f"{type(failure).__name__} ({str(failure)[:120]!r})"
+            told = TrainingError(f"the main process failed with {what}; see its traceback")
         result, told = self.from_main((result, told))
         if told is not None:
             raise failure or told
@@ -165,9 +159,8 @@ class World:
                 "call pad_across_processes(value, dim=1) before"
             )
         if len({kind for _, kind in there}) > 1:
-            raise ArgumentError(
-                f"gather needs one dtype, the processes have {', '.join(str(kind) for _, kind in met)}; convert before"
-            )
+            kinds = ", ".join(str(kind) for _, kind in met)
+            raise ArgumentError(f"gather needs one dtype, the processes have {kinds}; convert before")
         rows = [shape[0] for shape, _ in met]
         if not len(tensor):
             tensor = torch.empty(0, *there[0][0][1:], dtype=there[0][1], device=tensor.device)
@@ -195,8 +188,7 @@ class World:
 
     def reduce(self, value: Any, reduction: str = "sum") -> Any:
         """Sum or mean of tensors over all processes; all get it. `reduction`: "sum", "mean" or "none"."""
-        if reduction not in ("sum", "mean", "none"):
-            raise ArgumentError(f"reduction={reduction!r} is unknown; allowed: sum, mean, none")
+        one_of("reduction", reduction, ("sum", "mean", "none"))
 
         def reduced(tensor: Tensor) -> Tensor:
             total = tensor.detach().clone()
@@ -207,11 +199,8 @@ class World:
 
 
 _CARRIED = {
-    torch.bool: torch.uint8,
-    torch.int16: torch.int32,
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-}
+    torch.bool: torch.uint8, torch.int16: torch.int32, torch.float16: torch.float32, torch.bfloat16: torch.float32
+}  # fmt: skip
 """Types that gloo does not carry, and what carries each of their values."""
 _PLACE = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
@@ -219,9 +208,8 @@ _PLACE = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 def _number(name: str, usual: int) -> int:
     value = os.environ.get(name, str(usual))
     if not value.isdigit():
-        raise ArgumentError(
-            f"the environment variable {name}={value!r} is not a number; start with `unpad launch` or `torchrun`"
-        )
+        wrong = f"the environment variable {name}={value!r} is not a number"
+        raise ArgumentError(f"{wrong}; start with `unpad launch` or `torchrun`")
     return int(value)
 
 

@@ -109,10 +109,30 @@ def words(dense: str, norm: str, bias: str, activation: str | None = None) -> Fa
 
 
 # What most families have.
+SIZES = {
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "ffn_width",
+    "max_position_embeddings": "max_positions",
+}
 CLASSIFIER = rename("classifier", "head.classifier")
 BASE = head([], drop=None, output=None)
 TOKENS = head([CLASSIFIER], reads="each")
 SPANS = head([rename("qa_outputs", "head.classifier")], reads="each", drop=None, output=2)
+
+
+def pooled(pooler: str, words: FamilyHead) -> dict[str, FamilyHead]:
+    """The heads of a family that has a dense layer on the first token, `pooler`, in front of classes and choices."""
+    dense = rename(pooler, "head.dense")
+    return {
+        "base": head([dense], dense=True, output=None),
+        "sequence-classification": head([dense, CLASSIFIER], dense=True),
+        "token-classification": TOKENS,
+        "question-answering": SPANS,
+        "multiple-choice": head([dense, CLASSIFIER], dense=True, output=1),
+        "masked-lm": words,
+    }
 
 
 @dataclass(frozen=True)

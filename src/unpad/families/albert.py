@@ -1,7 +1,7 @@
 """ALBERT (Lan et al., 2020, arXiv:1909.11942): layers that share their weights, and narrow embeddings projected to D."""
 
 from unpad.families import bert
-from unpad.families._family import Family, rename, stack, words
+from unpad.families._family import Family, pooled, rename, stack, words
 
 THEIRS = "encoder.albert_layer_groups.{i}.albert_layers.{j}."
 OURS = "transformer.blocks.{i}.{j}."
@@ -45,7 +45,7 @@ FAMILY = Family(
         rename(f"{THEIRS}ffn_output", f"{OURS}down"),
         rename(f"{THEIRS}full_layer_layer_norm", f"{OURS}ffn_norm"),
     ],
-    heads=bert.heads("albert.pooler", words("predictions.dense", "predictions.LayerNorm", "predictions.bias")),
+    heads=pooled("albert.pooler", words("predictions.dense", "predictions.LayerNorm", "predictions.bias")),
     copies={
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",

@@ -1,18 +1,14 @@
 """BERT (Devlin et al., 2019, arXiv:1810.04805): post-norm encoder with segment embeddings and a pooler on the first token."""
 
-from unpad.families._family import CLASSIFIER, SPANS, TOKENS, Family, FamilyHead, Rule, head, rename, same, stack, words
+from unpad.families._family import SIZES, Family, Rule, pooled, rename, same, stack, words
 
 # Tables that descendants of BERT have in common.
 FIELDS = {
     **same("vocab_size", "initializer_range", "pad_token_id"),
-    "hidden_size": "width",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "intermediate_size": "ffn_width",
+    **SIZES,
     "hidden_act": "activation",
     "hidden_dropout_prob": "dropout",
     "attention_probs_dropout_prob": "attention_dropout",
-    "max_position_embeddings": "max_positions",
     "type_vocab_size": "token_types",
     "layer_norm_eps": "norm_eps",
 }
@@ -34,19 +30,6 @@ BLOCK = [
 def qkv(*parts: str) -> Rule:
     """The three projections of attention under their names there."""
     return stack([f"encoder.layer.{{i}}.attention.self.{part}" for part in parts], "transformer.blocks.{i}.qkv")
-
-
-def heads(pooler: str, words: FamilyHead) -> dict[str, FamilyHead]:
-    """The heads of a family whose dense layer on the first token is called `pooler` there."""
-    dense = rename(pooler, "head.dense")
-    return {
-        "base": head([dense], dense=True, output=None),
-        "sequence-classification": head([dense, CLASSIFIER], dense=True),
-        "token-classification": TOKENS,
-        "question-answering": SPANS,
-        "multiple-choice": head([dense, CLASSIFIER], dense=True, output=1),
-        "masked-lm": words,
-    }
 
 
 FAMILY = Family(
@@ -73,7 +56,7 @@ FAMILY = Family(
     },
     base_prefix="bert.",
     keys=[*EMBEDDINGS, qkv("query", "key", "value"), *BLOCK],
-    heads=heads(
+    heads=pooled(
         "bert.pooler.dense",
         words("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
     ),

@@ -3,19 +3,15 @@
 from dataclasses import replace
 
 from unpad.families import gpt2
-from unpad.families._family import BASE, SPANS, Family, head, rename, same, stack
+from unpad.families._family import BASE, SIZES, SPANS, Family, head, rename, same, stack
 
 # What Mistral and Qwen have in common with it.
 FIELDS = {
     **same("vocab_size", "initializer_range", "attention_dropout", "classifier_dropout", "rope_scaling"),
     **same("rope_parameters", "pad_token_id", "bos_token_id", "eos_token_id"),
-    "hidden_size": "width",
-    "intermediate_size": "ffn_width",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
+    **SIZES,
     "num_key_value_heads": "kv_heads",
     "hidden_act": "activation",
-    "max_position_embeddings": "max_positions",
     "rms_norm_eps": "norm_eps",
     "tie_word_embeddings": "tied",
     "rope_theta": "global_theta",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unpad.families._family import BASE, CLASSIFIER, Family, head, rename, same, vocabulary
+from unpad.families._family import BASE, CLASSIFIER, SIZES, Family, head, rename, same, vocabulary
 
 READ = [rename("head.dense", "head.dense"), rename("head.norm", "head.norm")]
 READING: dict[str, Any] = {"dense": True, "activation": "gelu", "norm": True}
@@ -13,14 +13,10 @@ FAMILY = Family(
     fields={
         **same("vocab_size", "attention_dropout", "classifier_dropout", "initializer_range", "norm_eps", "norm_bias"),
         **same("attention_bias", "pad_token_id", "layer_types"),
-        "hidden_size": "width",
-        "num_hidden_layers": "layers",
-        "num_attention_heads": "heads",
-        "intermediate_size": "ffn_width",
+        **SIZES,
         "hidden_activation": "activation",
         "embedding_dropout": "dropout",
         "mlp_dropout": "ffn_dropout",
-        "max_position_embeddings": "max_positions",
         "initializer_cutoff_factor": "init_cutoff",
         "mlp_bias": "ffn_bias",
         "classifier_bias": "head_bias",

@@ -3,9 +3,7 @@
 from dataclasses import replace
 
 from unpad.families import bert
-from unpad.families._family import CLASSIFIER, SPANS, TOKENS, head, rename, words
-
-POOLER = rename("roberta.pooler.dense", "head.dense")
+from unpad.families._family import CLASSIFIER, head, pooled, rename, words
 
 FAMILY = replace(
     bert.FAMILY,
@@ -14,16 +12,17 @@ FAMILY = replace(
     defaults={**bert.FAMILY.defaults, "vocab_size": 50265, "pad_token_id": 1, "positions_after_pad": True},
     base_prefix="roberta.",
     heads={
-        "base": head([POOLER], dense=True, output=None),
+        **pooled(
+            "roberta.pooler.dense", words("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", activation="gelu")
+        ),
         "sequence-classification": head(
             [rename("classifier.dense", "head.dense"), rename("classifier.out_proj", "head.classifier")],
             drop_in="classifier_dropout",
             dense=True,
         ),
-        "token-classification": TOKENS,
-        "question-answering": SPANS,
-        "multiple-choice": head([POOLER, CLASSIFIER], dense=True, drop="dropout", output=1),
-        "masked-lm": words("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", activation="gelu"),
+        "multiple-choice": head(
+            [rename("roberta.pooler.dense", "head.dense"), CLASSIFIER], dense=True, drop="dropout", output=1
+        ),
     },
     copies={
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",

@@ -41,7 +41,6 @@ DEFAULTS = {
     "ffn_dropout": None,
     "final_dropout": True,
     "classifier_dropout": 0.0,
-    "max_positions": 1 << 20,  # no table ends: any length
     "input_positions": False,
     "norm_eps": 1e-6,
     "init_factor": 1.0,

@@ -53,7 +53,6 @@ FAMILY = Family(
         "distance_limit": 1000,
         "even_reach": True,
         "activation": "relu",
-        "max_positions": 1 << 20,  # no table ends: any length
         "input_positions": False,
         "ffn_dropout": None,
         "final_dropout": True,

@@ -44,21 +44,13 @@ def generate(
     `attention_mask` [B, S] has 0 for padding, which may stand on either side; without it, padding is told by `pad_token_id` if
     that is no end token. `options` are fields of `GenerationConfig`; `tokenizer` is for `stop_strings`; `inputs` is an older name
     of `input_ids`. `decoder_input_ids` [B, S'], with a mask of their own, are what an encoder-decoder has written so far, with or without
-    its start token, which they are then given. Gives int64 [B * num_return_sequences, S + new]: the prompt's columns as they came (of an encoder-decoder
-    the decoder's) and the new tokens, filled up with the pad token at the right; or a `GenerateOutput`. Raises ArgumentError
-    for what is unknown or contradictory.
+    its start token, which they are then given. Gives int64 [B * num_return_sequences, S + new]: the prompt's columns as they came
+    (of an encoder-decoder the decoder's) and the new tokens, filled up with the pad token at the right; or a `GenerateOutput`.
+    Raises ArgumentError for what is unknown or contradictory.
     """
+    ids, written = inputs if input_ids is None else input_ids, (decoder_input_ids, decoder_attention_mask)
     try:
-        return _generate(
-            model,
-            inputs if input_ids is None else input_ids,
-            attention_mask,
-            generation_config,
-            streamer,
-            tokenizer,
-            (decoder_input_ids, decoder_attention_mask),
-            options,
-        )
+        return _generate(model, ids, attention_mask, generation_config, streamer, tokenizer, written, options)
     except BaseException:
         if hasattr(streamer, "end"):  # who reads it in another thread waits for no more
             streamer.end()

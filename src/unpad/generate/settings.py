@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,37 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 """Settings of others -> the values, beside None, with which they change nothing in the answer."""
 
 _LENGTHS = ("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")
-_RANGES: tuple[tuple[tuple[str, ...], Any, tuple[float, float], str], ...] = (
-    (("max_new_tokens", "max_length", "num_beams", "num_return_sequences"), int, (1, 1e9), "whole number, 1 or more"),
-    (("min_new_tokens", "min_length", "top_k", "no_repeat_ngram_size"), int, (0, 1e9), "whole number, 0 or more"),
-    (("seed",), int, (0, 2**64 - 1), "whole number in 0..2**64 - 1"),
-    (("top_p", "min_p"), (int, float), (0, 1), "number in 0..1"),
-    (("repetition_penalty",), (int, float), (1e-9, 1e9), "number above 0"),
-    (("length_penalty",), (int, float), (-10, 10), "number in -10..10"),
-    (("temperature",), (int, float), (1e-9, 1e9), "number above 0; for the likeliest text pass do_sample=False"),
-)
+
+
+def listed(value: Any) -> list[Any]:
+    """None as no entry, one value as one, and a list as it is."""
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _within(low: float, high: float, kinds: Any = int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+
+
+_is_id, _REAL = _within(-math.inf, math.inf), (int, float)
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("do_sample use_cache return_dict_in_generate output_scores renormalize_logits", lambda v: v in (False, True),
+     "True or False"),
+    ("stop_strings", lambda v: all(isinstance(text, str) and text for text in listed(v)),
+     "a text or a list of texts, none of them empty"),
+    ("bad_words_ids", lambda v: all(isinstance(w, (list, tuple)) and w and all(map(_is_id, w)) for w in listed(v)),
+     "a list of lists, each of one or more token ids"),
+    ("bos_token_id pad_token_id decoder_start_token_id forced_bos_token_id", _is_id, "a token id, a whole number"),
+    ("eos_token_id forced_eos_token_id suppress_tokens", lambda v: all(map(_is_id, listed(v))),
+     "token ids, whole numbers"),
+    ("max_new_tokens max_length num_beams num_return_sequences", _within(1, 1e9), "a whole number, 1 or more"),
+    ("min_new_tokens min_length top_k no_repeat_ngram_size", _within(0, 1e9), "a whole number, 0 or more"),
+    ("seed", _within(0, 2**64 - 1), "a whole number in 0..2**64 - 1"),
+    ("top_p min_p", _within(0, 1, _REAL), "a number in 0..1"),
+    ("repetition_penalty", _within(1e-9, 1e9, _REAL), "a number above 0"),
+    ("length_penalty", _within(-10, 10, _REAL), "a number in -10..10"),
+    ("temperature", _within(1e-9, 1e9, _REAL), "a number above 0; for the likeliest text pass do_sample=False"),
+)  # fmt: skip
+"""Fields -> what their values must be, if they have one."""
 
 
 @dataclass(init=False)
@@ -151,7 +174,7 @@ class GenerationConfig:
     @classmethod
     def from_model_config(cls, config: Any, task: str | None = None) -> GenerationConfig:
         """Settings that older models keep in `config.json`: special tokens, and the `task_specific_params` of `task`."""
-        of_task = (config.extra.get("task_specific_params") or {}).get(task) or {}
+        of_task = config.task_settings.get(task or "", {})
         values = {name: value for name, value in {**config.extra, **of_task}.items() if name in FIELDS}
         if values.get("max_length") == 20:  # an old default, written into files that nobody meant it for
             del values["max_length"]
@@ -178,11 +201,6 @@ class GenerationConfig:
 
 
 FIELDS = tuple(f.name for f in dataclasses.fields(GenerationConfig) if f.name != "extra")
-
-
-def listed(value: Any) -> list[Any]:
-    """None as no entry, one value as one, and a list as it is."""
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _refuse(values: Mapping[str, Any]) -> None:
@@ -221,30 +239,18 @@ def settle(
 
         values["seed"] = int(torch.randint(2**62, ()))
     out = GenerationConfig(**values)
-    _check_kinds(out, getattr(config, "vocab_size", None) or 1 << 40)
+    _check_values(out, getattr(config, "vocab_size", None) or 1 << 40)
     _check(out, layers[1].stated().keys() | layers[2].stated().keys())
     return out
 
 
-def _check_kinds(s: GenerationConfig, size: int) -> None:
-    """ArgumentError for what is no yes or no, no text, or no token id where one belongs; what is to be written is one of `size` tokens."""
-    for name in ("do_sample", "use_cache", "return_dict_in_generate", "output_scores", "renormalize_logits"):
-        if getattr(s, name) not in (None, False, True):
-            raise ArgumentError(f"{name}={getattr(s, name)!r:.40} must be True or False")
-    if not all(isinstance(text, str) and text for text in listed(s.stop_strings)):
-        raise ArgumentError(
-            f"stop_strings={s.stop_strings!r:.60} must be a text or a list of texts, none of them empty"
-        )
-    if not all(isinstance(w, (list, tuple)) and w and all(map(_is_id, w)) for w in listed(s.bad_words_ids)):
-        raise ArgumentError(
-            f"bad_words_ids={s.bad_words_ids!r:.60} must be a list of lists, each of one or more token ids"
-        )
-    for name in ("bos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id"):
-        if getattr(s, name) is not None and not _is_id(getattr(s, name)):
-            raise ArgumentError(f"{name}={getattr(s, name)!r:.40} must be a token id, a whole number")
-    for name in ("eos_token_id", "forced_eos_token_id", "suppress_tokens"):
-        if not all(map(_is_id, listed(getattr(s, name)))):
-            raise ArgumentError(f"{name}={getattr(s, name)!r:.60} must be token ids, whole numbers")
+def _check_values(s: GenerationConfig, size: int) -> None:
+    """ArgumentError for a value that breaks its rule; what is to be written is one of `size` tokens."""
+    for names, fits, rule in _RULES:
+        for name in names.split():
+            value = getattr(s, name)
+            if value is not None and not fits(value) and (s.do_sample or name != "temperature"):
+                raise ArgumentError(f"{name}={value!r:.60} must be {rule}")
     for name in ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"):
         if outside := [i for i in listed(getattr(s, name)) if not 0 <= i < size]:
             raise ArgumentError(
@@ -252,18 +258,8 @@ def _check_kinds(s: GenerationConfig, size: int) -> None:
             )
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _check(s: GenerationConfig, asked: Collection[str]) -> None:
-    """ArgumentError for settings that cannot be; contradictions of lengths only where the call itself (`asked`) has both."""
-    for names, kinds, (low, high), rule in _RANGES:
-        for name in names:
-            value = getattr(s, name)
-            fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-            if value is not None and not fits and (s.do_sample or name != "temperature"):
-                raise ArgumentError(f"{name}={value!r} must be a {rule}")
+    """ArgumentError for settings that cannot be together; contradictions of lengths only where the call itself (`asked`) has both."""
     beams, returned = int(s.num_beams or 1), int(s.num_return_sequences or 1)
     if s.early_stopping not in (False, True, "never"):
         raise ArgumentError(f"early_stopping={s.early_stopping!r} is unknown; allowed: False, True, 'never'")

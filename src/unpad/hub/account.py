@@ -124,10 +124,8 @@ def refusals(doing: str, repo_id: str = "", token: Token = None) -> Iterator[Non
         yield
     except UnpadError:
         raise
-    except (OSError, ValueError, RuntimeError, LookupError) as error:
-        raise HubError(f"{doing}: {reason(error, repo_id, token)}") from error
     except Exception as error:
-        if not _causes(error, _UNREACHABLE):
+        if not (isinstance(error, (OSError, ValueError, RuntimeError, LookupError)) or _causes(error, _UNREACHABLE)):
             raise
         raise HubError(f"{doing}: {reason(error, repo_id, token)}") from error
 
@@ -147,18 +145,17 @@ def reason(error: BaseException, repo_id: str = "", token: Token = None) -> str:
     if isinstance(error, (json.JSONDecodeError, LookupError)):
         return f"{end} does not answer as a Hub does; check HF_ENDPOINT"
     if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):  # found before anything was sent
-        return _line(str(error))
-    answered = next((e for e in _chain(error) if isinstance(e, HfHubHTTPError)), None)
+        return one_line(str(error))
+    answered = next((e for e in chain(error) if isinstance(e, HfHubHTTPError)), None)
     if answered is None:
         if _causes(error, _UNREACHABLE):
             return f"{end} cannot be reached; check the network (and HF_ENDPOINT), then try again"
-        return _line(str(error) or type(error).__name__)
+        return one_line(str(error) or type(error).__name__)
     status = answered.response.status_code
-    said = _line(answered.server_message or str(answered))
+    said = one_line(answered.server_message or str(answered))
     if status == 401:
-        return (
-            _NO_TOKEN if not _sent(token) else f"{end} does not know this token; make one there, and run: unpad login"
-        )
+        unknown = f"{end} does not know this token; make one there, and run: unpad login"
+        return unknown if _sent(token) else _NO_TOKEN
     if status == 403:
         return _forbidden(repo_id, token, said)
     if status == 404:
@@ -187,7 +184,7 @@ def _forbidden(repo_id: str, token: Token, said: str) -> str:
 
 def status_of(error: BaseException) -> int:
     """The status with which the Hub refused; 0 when it did not answer."""
-    found = (getattr(getattr(e, "response", None), "status_code", 0) for e in _chain(error))
+    found = (getattr(getattr(e, "response", None), "status_code", 0) for e in chain(error))
     return next((status for status in found if status), 0)
 
 
@@ -198,21 +195,24 @@ def _sent(token: Token) -> bool:
     return bool(get_token() if token is None or token is True else token)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _causes(error: BaseException, names: tuple[str, ...]) -> bool:
     """Whether the error, or one that led to it, is of a class with one of these names."""
-    return any(kind.__name__ in names for e in _chain(error) for kind in type(e).__mro__)
+    return any(kind.__name__ in names for e in chain(error) for kind in type(e).__mro__)
 
 
-def _line(text: str) -> str:
+def one_line(text: str, most: int = 300) -> str:
+    """The text without breaks of lines, and cut after `most` characters."""
     text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:297] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def is_hugging_face(endpoint: str) -> bool:

@@ -12,12 +12,13 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unpad.compat import modern
 from unpad.errors import ArgumentError, CheckpointError, listing, nearest
+from unpad.hub.account import chain, one_line
 from unpad.notices import say_once
 
 OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
@@ -51,9 +52,8 @@ def checked(hub: dict[str, Any]) -> dict[str, Any]:
     token, revision = hub.get("token"), hub.get("revision")
     if not isinstance(token, (str, bool, type(None))) or token == "" or (isinstance(token, str) and not token.strip()):
         kind = "an empty text" if isinstance(token, str) else f"of type {type(token).__name__}"
-        raise ArgumentError(
-            f"token= is {kind}; give a token, True (the one of `unpad login` or HF_TOKEN) or False (none)"
-        )
+        allowed = "give a token, True (the one of `unpad login` or HF_TOKEN) or False (none)"
+        raise ArgumentError(f"token= is {kind}; {allowed}")
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise ArgumentError(f"revision={revision!r:.60} must be the name of a branch or a tag, or a commit's hash")
     return {**hub, "token": token.strip()} if isinstance(token, str) else hub
@@ -144,9 +144,8 @@ class _Snapshot:
                 if force or isinstance(error, HfHubHTTPError):
                     raise
                 try:
-                    folder = snapshot_download(
-                        self.name, allow_patterns=wanted, **{**self.options, "local_files_only": True}
-                    )
+                    cached = {**self.options, "local_files_only": True}
+                    folder = snapshot_download(self.name, allow_patterns=wanted, **cached)
                 except LocalEntryNotFoundError:
                     raise error from None
         except Exception as error:
@@ -173,12 +172,10 @@ class _Snapshot:
         from huggingface_hub import HfApi
 
         try:
-            listed = HfApi(token=self.options.get("token")).list_repo_files(
-                self.name, revision=self.options.get("revision")
-            )
+            api = HfApi(token=self.options.get("token"))
+            return list(api.list_repo_files(self.name, revision=self.options.get("revision")))
         except Exception:  # it only adds to a message
             return []
-        return list(listed)
 
 
 def _with_weights(fetch: _Snapshot) -> Path:
@@ -207,9 +204,8 @@ def _no_weights(files: Sequence[str], below: str) -> str:
     found = [(file, kind) for ending, kind in _FOREIGN.items() for file in here if file.endswith(ending)]
     needed = f"{WEIGHT_FILES[0]} or {PICKLE_FILES[0]} (whole or in shards)"
     if not found:
-        elsewhere = sorted(
-            {f.rpartition("/")[0] for f in files if f.endswith((WEIGHT_FILES[0], PICKLE_FILES[0]))} - {below}
-        )
+        weights = [file for file in files if file.endswith((WEIGHT_FILES[0], PICKLE_FILES[0]))]
+        elsewhere = sorted({file.rpartition("/")[0] for file in weights} - {below})
         hint = f"pass subfolder={elsewhere[0]!r}" if elsewhere else "choose another model"
         return f"has no weights{f' in {below!r}' if below else ''}; needed is {needed}: {hint}"
     shown = listing((f"{file} ({kind})" for file, kind in dict(reversed(found)).items()), 3)
@@ -223,10 +219,10 @@ def why_not(error: BaseException, name: str, kind: str, hub: Mapping[str, Any]) 
     """Why the Hub's `kind` ("model" or "dataset") called `name` cannot be had, and what to do next, in one line."""
     from huggingface_hub import constants, errors
 
-    chain = list(_chain(error))
+    led = list(chain(error))
 
     def of(*kinds: type[BaseException]) -> Any:
-        return next((link for link in chain if isinstance(link, kinds)), None)
+        return next((link for link in led if isinstance(link, kinds)), None)
 
     end, thing = constants.ENDPOINT, "data set" if kind == "dataset" else kind
     if of(errors.HFValidationError):
@@ -248,59 +244,51 @@ def why_not(error: BaseException, name: str, kind: str, hub: Mapping[str, Any]) 
             f"not, or not wholly{near}; give a folder, or go online once"
         )
     if of(errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError):
-        cause = type(chain[-1]).__name__
+        cause = type(led[-1]).__name__
         return (
             f"it is not a local path, nor in the cache{revision}, and the Hub {end} cannot be reached ({cause}){near}; give a "
             "folder, or check the network (and HF_ENDPOINT)"
         )
-    return f"it is not a local path, and the download failed ({type(error).__name__}: {_line(str(error))}); try again"
+    return f"it is not a local path, and the download failed ({type(error).__name__}: {one_line(str(error), 160)}); try again"
 
 
 def is_full(error: BaseException) -> str:
     """What the system says where a disk is full or closed to us, or an empty text."""
     refused = (*_FULL, *_CLOSED)
-    return next((str(e.strerror) for e in _chain(error) if isinstance(e, OSError) and e.errno in refused), "")
+    return next((str(e.strerror) for e in chain(error) if isinstance(e, OSError) and e.errno in refused), "")
 
 
 def _refusal(answer: Any, name: str, kind: str, hub: Mapping[str, Any], end: str) -> str:
     """Why the Hub answered so, from "the Hub ..." on."""
     from huggingface_hub import errors, get_token
 
-    status, said = answer.response.status_code, _line(answer.server_message or str(answer))
+    status, said = answer.response.status_code, one_line(answer.server_message or str(answer), 160)
     signed = isinstance(hub.get("token"), str) or (hub.get("token") is not False and get_token() is not None)
     thing, near = "data set" if kind == "dataset" else kind, nearest(name, _cached(name, kind, hub))
     page = f"{end}/{'datasets/' if kind == 'dataset' else ''}{name}"
     if isinstance(answer, errors.RevisionNotFoundError):
         return f"the Hub has no revision {hub.get('revision') or 'main'!r} of it{_revisions(name, kind, hub)}"
     if isinstance(answer, errors.GatedRepoError):
-        if not signed:
-            return f"the Hub gives it only to those who were let in (gated); ask for access at {page}, then {_SIGN_IN}"
-        return f"the Hub gives it only to those who were let in (gated), not to the owner of this token; ask for access at {page}"
+        who = ", not to the owner of this token" if signed else ""
+        then = "" if signed else f", then {_SIGN_IN}"
+        return f"the Hub gives it only to those who were let in (gated){who}; ask for access at {page}{then}"
     if isinstance(answer, errors.DisabledRepoError):
         return f"the Hub {end} has disabled it; choose another {thing}"
     if isinstance(answer, errors.RepositoryNotFoundError) or (status == 401 and not signed):
-        if not signed:
-            return (
-                f"the Hub {end} shows no such {thing} to people without a token: it does not exist, or it is private{near}; "
-                f"check the spelling, or {_SIGN_IN}"
-            )
-        return (
-            f"the Hub {end} shows no such {thing} to the owner of this token: it does not exist, or it is private to "
-            f"others{near}; check the spelling, or use a token that may read it"
-        )
+        who, others = ("the owner of this token", " to others") if signed else ("people without a token", "")
+        how = "use a token that may read it" if signed else _SIGN_IN
+        missing = f"it does not exist, or it is private{others}{near}"
+        return f"the Hub {end} shows no such {thing} to {who}: {missing}; check the spelling, or {how}"
     if status == 401:
-        return (
-            f"the Hub {end} does not accept the token (401: {said}); make a new one and {_SIGN_IN}; token=False reads what is "
-            "public"
-        )
+        how = f"make a new one and {_SIGN_IN}; token=False reads what is public"
+        return f"the Hub {end} does not accept the token (401: {said}); {how}"
     if status == 403:
         return f"the Hub {end} forbids it to this token (403: {said}); use a token that may read it"
     if status == 429:
         wait = re.search(r"Retry after (\d+) seconds", str(answer))
         when = f"in {wait[1]} seconds" if wait else "later"
-        return f"the Hub {end} answers no more requests for now (429: {said}); try again {when}" + (
-            "" if signed else ", or sign in for a higher limit"
-        )
+        more = "" if signed else ", or sign in for a higher limit"
+        return f"the Hub {end} answers no more requests for now (429: {said}); try again {when}{more}"
     if status >= 500:
         return f"the Hub {end} fails ({status}: {said}), and it is not in the cache; try again later, or give a folder"
     return f"the Hub {end} refuses it ({status}: {said}); check the id and your token"
@@ -327,20 +315,6 @@ def _cached(name: str, kind: str, hub: Mapping[str, Any]) -> list[str]:
     there = [p.name for p in folder.iterdir() if p.name.startswith(start)] if folder.is_dir() else []
     found = {entry.removeprefix(start).replace("--", "/") for entry in there}
     return sorted((found | ({"minilm"} if kind == "model" else set())) - {name})
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, each once."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _minilm() -> Path:

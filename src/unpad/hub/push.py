@@ -56,12 +56,16 @@ def push_folder(
     paths = files_of(folder, ignore_patterns)
     gone = [path for path in delete if path not in paths]
     if not paths and not gone:
-        raise HubError(f"{os.fspath(folder)!r} has no files to send to {repo_id}; save something into it first")
+        raise _empty(folder, repo_id)
     full = create(repo_id, repo_type, private, token)
     return commit(
         paths, gone, full, message=commit_message, description=commit_description, repo_type=repo_type, token=token,
         revision=revision, create_pr=create_pr,
     )  # fmt: skip
+
+
+def _empty(folder: str | os.PathLike[str], repo_id: str) -> HubError:
+    return HubError(f"{os.fspath(folder)!r} has no files to send to {repo_id}; save something into it first")
 
 
 def push_saved(save: Callable[[Path], Any], repo_id: str, **options: Any) -> CommitInfo:
@@ -139,9 +143,8 @@ def create(repo_id: str, repo_type: str, private: bool | None, token: Token) -> 
     with refusals(f"{repo_id!r:.200} cannot be made or found on the Hub", repo_id, token):
         full = str(api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id)
         if private and api.repo_info(full, repo_type=repo_type).private is False:
-            raise HubError(
-                f"{full!r} exists and is public; private=True cannot change that: do so on the Hub, or choose another id"
-            )
+            how = "private=True cannot change that: do so on the Hub, or choose another id"
+            raise HubError(f"{full!r} exists and is public; {how}")
     return full
 
 
@@ -252,9 +255,8 @@ class Upload:
 
     def _refuse_changed(self) -> None:
         if any(_stamp(path) != stamp for path, stamp in self.linked.items()):
-            raise HubError(
-                f"weights were written to in place after they were put, so {self.repo_id!r} has none or mixed ones; push again"
-            )
+            what = "weights were written to in place after they were put"
+            raise HubError(f"{what}, so {self.repo_id!r} has none or mixed ones; push again")
 
     def close(self) -> None:
         """Remove the snapshot and let go those who wait."""
@@ -271,32 +273,32 @@ class Uploads:
 
     def __init__(
         self, repo_id: str, token: Token = None, revision: str | None = None, *, private: bool | None = None,
-        repo_type: str = "model", ignore_patterns: Sequence[str] | str | None = TRAINING_FILES,
-        send: Callable[..., CommitInfo] = push_folder,
+        repo_type: str = "model", send: Callable[..., CommitInfo] = push_folder,
     ) -> None:  # fmt: skip
-        self.repo_id, self.ignore_patterns, self._push = repo_id, ignore_patterns, send
+        self.repo_id, self._push = repo_id, send
         self._options = {"token": token, "revision": revision, "private": private, "repo_type": repo_type}
         self._waiting: list[Upload] = []
         self._last: Upload | None = None
         self._said: set[str] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.left = False
+        """Whether the process may end before everything is sent."""
 
     def put(
         self, folder: str | os.PathLike[str], commit_message: str = "Upload with unpad", keep_only_newest: bool = True,
-        **options: Any,
+        files: dict[str, Path] | None = None, **options: Any,
     ) -> Upload:  # fmt: skip
         """Take the folder as it is now, and send it when those before it are sent; returns at once.
 
-        With `keep_only_newest` it replaces one that still waits. `options` go to `push_folder`. The folder may be changed
+        With `keep_only_newest` it replaces one that still waits. `files` (path in the repository -> file) stand for those of the
+        folder. `options` go to `push_folder`. The folder may be changed
         afterwards, except that `.safetensors` files, which are linked and not copied, may be replaced but not written to in
         place. Raises HubError when there is no such folder, nothing in it, or no room.
         """
-        paths = files_of(folder, self.ignore_patterns)
+        paths = files_of(folder) if files is None else files
         if not paths and not options:
-            raise HubError(
-                f"{os.fspath(folder)!r} has no files to send to {self.repo_id}; save something into it first"
-            )
+            raise _empty(folder, self.repo_id)
         snapshot, linked = _snapshot(paths, Path(folder).expanduser().resolve())
         options = {**self._options, **options, "commit_message": commit_message, "ignore_patterns": ()}
         upload = Upload(self.repo_id, snapshot, linked, partial(self._push, snapshot, self.repo_id, **options))
@@ -314,8 +316,8 @@ class Uploads:
 
     @property
     def done(self) -> bool:
-        """Whether all that was put is sent or has failed."""
-        return self._last is None or self._last.is_done
+        """Whether all that was put is sent or has failed, or nobody waits for it."""
+        return self.left or self._last is None or self._last.is_done
 
     def wait(self) -> CommitInfo | None:
         """Wait for all that was put; returns the last commit, None when nothing was put. Raises its HubError when it failed."""
@@ -390,9 +392,8 @@ def _snapshot(paths: dict[str, Path], folder: Path) -> tuple[Path, dict[Path, tu
                 shutil.copy2(path, target)
     except OSError as error:
         shutil.rmtree(snapshot, ignore_errors=True)
-        raise HubError(
-            f"{error.filename!r} cannot be copied to be sent ({error.strerror}); make room, or check rights"
-        ) from None
+        what = f"{error.filename!r} cannot be copied to be sent ({error.strerror})"
+        raise HubError(f"{what}; make room, or check rights") from None
     return snapshot, linked
 
 

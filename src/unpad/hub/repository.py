@@ -131,9 +131,8 @@ class Repository:
             else:
                 gone.append(name)
         if clash:
-            raise HubError(
-                f"{self.local_dir!r} and {self.repo_id!r} both changed {listing(clash, 3)}; move these files away, pull, and merge them"
-            )
+            both = f"{self.local_dir!r} and {self.repo_id!r} both changed {listing(clash, 3)}"
+            raise HubError(f"{both}; move these files away, pull, and merge them")
         self._fetch(new, head)
         for name in gone:
             (self._folder / name).unlink(missing_ok=True)
@@ -151,29 +150,30 @@ class Repository:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise HubError(
-                f"{str(self._folder / _RECORD)!r} cannot be read ({type(error).__name__}); clone into another folder"
-            ) from None
+            what = f"{str(self._folder / _RECORD)!r} cannot be read ({type(error).__name__})"
+            raise HubError(f"{what}; clone into another folder") from None
 
     def _remember(self, head: str, base: dict[str, str]) -> None:
         self._head, self.base = head, base
         path = self._folder / _RECORD
-        record = {
-            "endpoint": self._endpoint, "repo_id": self.repo_id, "repo_type": self.repo_type, "revision": self._revision,
-            "head": head, "base": base,
-        }  # fmt: skip
+        record = {**self._followed(), "head": head, "base": base}
         part = path.with_suffix(".part")
         with refusals(f"{str(path)!r} cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(record, indent=1), encoding="utf-8")
             part.replace(path)
 
+    def _followed(self) -> dict[str, str]:
+        """What the folder is a clone of."""
+        return {
+            "endpoint": self._endpoint, "repo_id": self.repo_id, "repo_type": self.repo_type, "revision": self._revision
+        }  # fmt: skip
+
     def _name(self, clone_from: str | None, known: Mapping[str, Any]) -> str:
         if clone_from is None:
             if not known:
-                raise ArgumentError(
-                    f"Repository: {self.local_dir!r} is no clone; give clone_from=, the repository's id"
-                )
+                how = "give clone_from=, the repository's id"
+                raise ArgumentError(f"Repository: {self.local_dir!r} is no clone; {how}")
             return str(known["repo_id"])
         name = clone_from.removeprefix(self._endpoint).strip("/")
         if self.repo_type != "model":
@@ -181,20 +181,16 @@ class Repository:
         return name if "/" in name else get_full_repo_name(name, token=self.token)
 
     def _check_folder(self, known: Mapping[str, Any]) -> None:
-        asked = {
-            "endpoint": self._endpoint, "repo_id": self.repo_id, "repo_type": self.repo_type, "revision": self._revision
-        }  # fmt: skip
+        asked = self._followed()
         other = next((key for key in asked if known and known.get(key) != asked[key]), None)
         if other:
-            raise HubError(
-                f"{self.local_dir!r} is a clone with {other} {known.get(other)!r}, not {asked[other]!r}; give another folder"
-            )
+            what = f"a clone with {other} {known.get(other)!r}, not {asked[other]!r}"
+            raise HubError(f"{self.local_dir!r} is {what}; give another folder")
         if known or not self._folder.exists():
             return
         if not self._folder.is_dir() or any(path.name != ".cache" for path in self._folder.iterdir()):
-            raise HubError(
-                f"{self.local_dir!r} is not empty and no clone of {self.repo_id!r}; give a new folder, or move its files away"
-            )
+            what = f"{self.local_dir!r} is not empty and no clone of {self.repo_id!r}"
+            raise HubError(f"{what}; give a new folder, or move its files away")
 
     # ---- the Hub
 
@@ -262,9 +258,8 @@ class Repository:
                 if remote.get(name) != self.base.get(name) and self._differs(name, remote.get(name), snapshot)
             ]  # fmt: skip
             if clash:
-                raise HubError(
-                    f"{self.repo_id!r} was changed by somebody else, too, in {listing(clash, 3)}; move these files away, git_pull(), and merge them"
-                )
+                how = "move these files away, git_pull(), and merge them"
+                raise HubError(f"{self.repo_id!r} was changed by somebody else, too, in {listing(clash, 3)}; {how}")
             try:
                 made = commit(
                     ours, gone, self.repo_id, message=commit_message, repo_type=self.repo_type, token=self.token,

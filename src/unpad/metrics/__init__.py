@@ -18,23 +18,9 @@ from unpad.metrics.regression import mse, pearsonr, spearmanr
 from unpad.metrics.seqeval import entity_spans
 
 __all__ = [
-    "METRICS",
-    "Accumulator",
-    "Combined",
-    "Kept",
-    "Metric",
-    "accuracy",
-    "combine",
-    "entity_spans",
-    "f1",
-    "load_metric",
-    "matthews_correlation",
-    "mse",
-    "pearsonr",
-    "precision",
-    "recall",
-    "spearmanr",
-]
+    "METRICS", "Accumulator", "Combined", "Kept", "Metric", "accuracy", "combine", "entity_spans", "f1", "load_metric",
+    "matthews_correlation", "mse", "pearsonr", "precision", "recall", "spearmanr",
+]  # fmt: skip
 
 METRICS: dict[str, str] = {
     "accuracy": "unpad.metrics.classification:Accuracy",
@@ -65,9 +51,7 @@ def load_metric(path: str, config_name: str | None = None, num_process: int = 1,
         ArgumentError: there is no such metric or configuration, or several processes are to share one; the message says what to write.
     """
     for name in modern("load_metric", old):
-        raise ArgumentError(
-            f"load_metric has no argument {name!r}; it takes the names of a metric and of a configuration"
-        )
+        raise ArgumentError(f"load_metric has no argument {name!r}; it takes names of a metric and a configuration")
     if num_process != 1:
         how = "gather first: predictions, labels = accelerator.gather_for_metrics((predictions, labels))"
         raise ArgumentError(f"load_metric: num_process={num_process!r} is not supported; {how}")

@@ -229,16 +229,12 @@ def as_array(values: Any, what: str) -> np.ndarray:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError(
-            f"{what} have rows of different lengths. Pass one value (or an equal row) per example."
-        ) from None
+        raise DataError(f"{what} have rows of different lengths. Pass one value (or equal row) per example.") from None
     if array.dtype.kind not in "biufUS" and array.size:
-        at, odd = next(
-            (pair for pair in enumerate(array.flat) if not isinstance(pair[1], int | float | str)), (0, array.flat[0])
-        )
-        raise DataError(
-            f"{what} hold {odd!r} at position {at}, no number or text. Leave out such rows, or give them a value."
-        )
+        wrong = (pair for pair in enumerate(array.flat) if not isinstance(pair[1], int | float | str))
+        at, odd = next(wrong, (0, array.flat[0]))
+        found = f"{what} hold {odd!r} at position {at}, no number or text"
+        raise DataError(f"{found}. Leave out such rows, or give them a value.")
     return array
 
 

@@ -272,9 +272,7 @@ def _select(counts: Counts, labels: Sequence[int | str] | None) -> np.ndarray:
         raise ArgumentError("labels= is empty. Name at least one class, or leave it out to take all.")
     place = {label: i for i, label in enumerate(counts.classes.tolist())}
     if counts.multilabel and not set(wanted) <= set(place):
-        raise ArgumentError(
-            f"labels={wanted} are not all columns of the rows (0..{len(place) - 1}). Pass their numbers."
-        )
+        raise ArgumentError(f"labels={wanted} are not all columns (0..{len(place) - 1}). Pass their numbers.")
     if not set(wanted) & set(place) and {type(w) for w in wanted} != {type(p) for p in place}:
         data = f"the labels of the data ({listing(map(repr, place), 6)})"
         raise ArgumentError(f"labels={wanted} are of another kind than {data}. Pass them as the data spells them.")

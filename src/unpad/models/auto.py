@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from unpad.checkpoint.load import has_own_table, load_weights, read_config
-from unpad.config import TOKENS, ModelConfig
+from unpad.config import FIELDS, TOKENS, ModelConfig
 from unpad.core.heads import HEADS
 from unpad.core.transformer import initialise
 from unpad.errors import ArgumentError, listing, nearest
@@ -25,6 +25,7 @@ from unpad.notices import say, say_once
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _READ = ("pad_token_id", "decoder_start_token_id")
 """Tokens that the decoder of an encoder-decoder reads in any training."""
+_LABELS = ("num_labels", "id2label", "label2id")
 _IGNORED = ("trust_remote_code", "use_safetensors", "low_cpu_mem_usage", "device_map", "attn_implementation")
 
 
@@ -37,9 +38,8 @@ class ModelClass:
     def __call__(self, config: ModelConfig | None = None) -> Model:
         """A model with new random weights."""
         if self.model_type is None or config is None:
-            raise ArgumentError(
-                f"{self.__name__} is made with {self.__name__}.from_pretrained(...) or .from_config(...)"
-            )
+            name = self.__name__
+            raise ArgumentError(f"{name} is made with {name}.from_pretrained(...) or .from_config(...)")
         return self.from_config(config)
 
     def from_config(self, config: ModelConfig) -> Model:
@@ -77,22 +77,11 @@ class ModelClass:
         read, kind = read_config(folder)
         kind = self._family(kind.model_type, str(folder))
         named = read if config is None else _checked(config)
-        if config is None and ("num_labels" in options or "id2label" in options or "label2id" in options):
+        if config is None and not options.keys().isdisjoint(_LABELS):
             named = named.replace(problem_type=None)
-        fields = [f.name for f in dataclasses.fields(ModelConfig)]
-        for key in options:
-            known = [
-                *named.names,
-                "num_labels",
-                "id2label",
-                "label2id",
-                "problem_type",
-                "config",
-                "dtype",
-                *HUB_OPTIONS,
-            ]
-            if key not in known and key not in fields:
-                raise ArgumentError(f"from_pretrained takes no argument {key!r}{nearest(key, known)}")
+        known = [*named.names, *_LABELS, "problem_type", "config", "dtype", *HUB_OPTIONS]
+        if odd := next((key for key in options if key not in known and key not in FIELDS), None):
+            raise ArgumentError(f"from_pretrained takes no argument {odd!r}{nearest(odd, known)}")
         named = named.replace(**options)
         check_tokens(named, {*options, *(_READ if named.is_encoder_decoder else ())})
         if named.tied and HEADS[self.head].vocabulary and has_own_table(folder, kind):
@@ -126,11 +115,9 @@ class ModelClass:
         return kind
 
     def __instancecheck__(self, value: Any) -> bool:
-        return (
-            isinstance(value, Model)
-            and value.head_name == self.head
-            and self.model_type in (None, value.config.model_type)
-        )
+        if not isinstance(value, Model) or value.head_name != self.head:
+            return False
+        return self.model_type in (None, value.config.model_type)
 
     def __repr__(self) -> str:
         return f"<model class {self.__name__}>"
@@ -189,9 +176,7 @@ class ConfigClass:
     def __call__(self, **values: Any) -> ModelConfig:
         """The family's published base configuration with changes by key (`hidden_size=128`)."""
         if self.model_type is None:
-            raise ArgumentError(
-                "AutoConfig is made with AutoConfig.from_pretrained(...) or AutoConfig.for_model('bert', ...)"
-            )
+            raise ArgumentError("AutoConfig is made with .from_pretrained(...) or .for_model('bert', ...)")
         return self.for_model(self.model_type, **values)
 
     def for_model(self, model_type: str, **values: Any) -> ModelConfig:

@@ -329,7 +329,7 @@ class Model(nn.Module):
             first = ids_T[bounds[:-1] + (lengths - 1).clamp(min=0)]
         if first is None:
             raise ArgumentError(
-                "the configuration has no decoder_start_token_id; set it, e.g. to the id of the pad token"
+                "the configuration has no decoder_start_token_id; set it, e.g. to that of the pad token"
             )
         shifted = torch.cat([ids_T[:1], ids_T[:-1]])
         shifted[bounds[:-1]] = first
@@ -398,15 +398,14 @@ class Model(nn.Module):
         """
         if not (is_main_process and getattr(getattr(save_function, "__self__", None), "is_main_process", True)):
             return
-        save_weights(self, self.config, self.family, self.head_name, Path(folder), max_shard_size, state_dict)
+        place, name = Path(folder), repo_id or Path(folder).resolve().name
+        save_weights(self, self.config, self.family, self.head_name, place, max_shard_size, state_dict)
         if self.generation_config is not None:
-            atomic_write(Path(folder) / FILE, json.dumps(self.generation_config.to_dict(), indent=2) + "\n")
-        if not (Path(folder) / CARD).exists():
-            name = repo_id or Path(folder).resolve().name
-            write_card(Path(folder), model_card(CardFacts(name.rpartition("/")[2], name, **model_facts(self))))
+            atomic_write(place / FILE, json.dumps(self.generation_config.to_dict(), indent=2) + "\n")
+        if not (place / CARD).exists():
+            write_card(place, model_card(CardFacts(name.rpartition("/")[2], name, **model_facts(self))))
         if push_to_hub:
-            repo_id = repo_id or Path(folder).resolve().name
-            self.push_to_hub(repo_id, max_shard_size=max_shard_size, state_dict=state_dict, **hub)
+            self.push_to_hub(name, max_shard_size=max_shard_size, state_dict=state_dict, **hub)
 
     def push_to_hub(
         self, repo_id: str, *, commit_message: str = "Upload model", commit_description: str | None = None,

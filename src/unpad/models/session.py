@@ -15,37 +15,46 @@ import torch
 from torch import Tensor
 
 from unpad.batch import PackedBatch, pack
-from unpad.core.adaptive import AdaptiveEmbedding
 from unpad.core.attention import memory_tokens
 from unpad.core.cache import Cache, Memory
-from unpad.core.heads import Head
-from unpad.core.layers import RowEmbedding
 from unpad.core.transformer import EncoderDecoder, Transformer
 
 
-class PlainSession:
+class _Session:
+    """What both kinds know of the model."""
+
+    def __init__(self, model: Any, sources: PackedBatch | None) -> None:
+        both = model.transformer
+        self.reader: Transformer | None = both.encoder if isinstance(both, EncoderDecoder) else None
+        self.writer: Transformer = both.decoder if isinstance(both, EncoderDecoder) else both
+        self.tokens, self.head, self.device = both.embeddings.tokens, model.head, model.device
+        self.sources = None if sources is None else sources.to(self.device)
+
+    def _read(self) -> Tensor | None:
+        """The hidden states of the sources."""
+        return None if self.sources is None or self.reader is None else self.reader(self.sources)
+
+    def _words(self, hidden_RD: Tensor, batch: PackedBatch) -> Tensor:
+        """[R, V] for one token of each row."""
+        return self.head(hidden_RD, replace(batch, asked=torch.arange(len(hidden_RD), device=self.device)), self.tokens)
+
+
+class PlainSession(_Session):
     """Without a cache."""
 
     def __init__(self, model: Any, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None) -> None:
-        self.reader, self.writer, self.tokens = _parts(model.transformer)
-        self.head: Head = model.head
-        self.device = model.device
+        super().__init__(model, sources)
         self.rows = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
-        self.sources = None if sources is None else sources.to(self.device)
-        self.memory = None if self.sources is None or self.reader is None else self.reader(self.sources)
+        self.memory = self._read()
         self.source = np.arange(len(self.rows))
 
     def first(self) -> Tensor:
         """fp32 [R, V]: what comes after the prompts."""
         batch = pack(self.rows).to(self.device)
         ends = batch.cu_seqlens[1:].long() - 1
-        if self.sources is None:
-            hidden = self.writer(batch, ends)
-        else:  # every row of the decoder needs a source of its own
-            memory, states = self._sources(batch)
-            hidden = self.writer(batch, ends, memory, states)
-        batch = replace(batch, asked=torch.arange(len(ends), device=self.device))
-        return batch.restore(self.head(hidden, batch, self.tokens))
+        # every row of the decoder needs a source of its own
+        memory = () if self.sources is None else self._sources(batch)
+        return batch.restore(self._words(self.writer(batch, ends, *memory), batch))
 
     def advance(self, tokens_R: Tensor) -> Tensor:
         """fp32 [R, V]: what comes after one further token of each row."""
@@ -68,16 +77,13 @@ class PlainSession:
         return again, self.memory.index_select(0, torch.from_numpy(tokens).to(self.device))
 
 
-class CachedSession:
+class CachedSession(_Session):
     """With a cache of keys and values. To a model with segment recurrence the prompt is one segment, and each token after it another: the
     keys and values are those of its memory, and of that length."""
 
     def __init__(self, model: Any, prompts: Sequence[np.ndarray], sources: PackedBatch | None = None) -> None:
-        self.reader, self.writer, self.tokens = _parts(model.transformer)
-        self.head: Head = model.head
-        self.device = model.device
+        super().__init__(model, sources)
         self.batch = pack(list(prompts)).to(self.device)
-        self.sources = None if sources is None else sources.to(self.device)
         self.cache: Cache | Memory
         if self.writer.memory is not None:
             self.cache = Memory(self.writer.memory, keys=True)
@@ -86,9 +92,8 @@ class CachedSession:
 
     def first(self) -> Tensor:
         """fp32 [R, V]: what comes after the prompts."""
-        memory = None if self.sources is None or self.reader is None else self.reader(self.sources)
         ends = self.batch.cu_seqlens[1:].long() - 1
-        hidden = self.writer(self.batch, ends, self.sources, memory, self.cache)
+        hidden = self.writer(self.batch, ends, self.sources, self._read(), self.cache)
         return self.batch.restore(self._words(hidden, self.batch))
 
     def advance(self, tokens_R: Tensor) -> Tensor:
@@ -101,17 +106,3 @@ class CachedSession:
     def keep(self, rows_R: Tensor) -> None:
         """The live rows become these: fewer, in another order, or several times."""
         self.cache.keep(rows_R.cpu().numpy())
-
-    def _words(self, hidden_RD: Tensor, batch: PackedBatch) -> Tensor:
-        batch = replace(batch, asked=torch.arange(len(hidden_RD), device=self.device))
-        return self.head(hidden_RD, batch, self.tokens)
-
-
-def _parts(
-    transformer: Transformer | EncoderDecoder,
-) -> tuple[Transformer | None, Transformer, RowEmbedding | AdaptiveEmbedding]:
-    """What reads the sources, what writes, and the token embedding."""
-    tokens = transformer.embeddings.tokens
-    if isinstance(transformer, EncoderDecoder):
-        return transformer.encoder, transformer.decoder, tokens
-    return None, transformer, tokens

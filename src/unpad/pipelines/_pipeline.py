@@ -7,7 +7,7 @@ Answers stay on the device until the last batch is done: there is no wait betwee
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from unpad.hub.pull import split_options
 from unpad.models import auto
 from unpad.models.model import Model
 from unpad.notices import say, say_once
-from unpad.tasks import Features, Task, languages, spent, task_of
+from unpad.tasks import Features, Reader, Task, languages, spent, task_of
 from unpad.tasks import task as find_task
 from unpad.text.tokenizer import AutoTokenizer, Tokenizer, TruncationReport
 
@@ -41,6 +41,10 @@ BAR_FROM = 2000
 _TOKENIZER = ("truncation", "max_length")
 _IGNORED = ("batch_size", "num_workers", "padding", "framework", "use_fast")
 _MOST, _LEAST = ("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")
+
+
+Progress = Callable[[int], Any]
+"""Told how many more sequences are answered."""
 
 
 class Pipeline:
@@ -80,15 +84,12 @@ class Pipeline:
         options.update(zip(self._task.positional, more, strict=False))
         inputs = self._task.inputs(inputs, options)
         if inputs is None:
-            raise DataError(
-                f"input 0 is None: a pipeline for {self.task} needs an input; give a text, or a list of them"
-            )
+            raise DataError(f"input 0 is None: a pipeline for {self.task} needs one; give a text, or a list of them")
         called = self._checked(options, "a pipeline call")
         self._remark(options)
-        others = [
-            n for pair in (_MOST, _LEAST) if not called.keys().isdisjoint(pair) for n in pair
-        ]  # a length replaces the other
-        merged = {**{n: v for n, v in self._options.items() if n not in others}, **called}
+        # a length of the call replaces the other way to give it
+        others = [name for pair in (_MOST, _LEAST) if not called.keys().isdisjoint(pair) for name in pair]
+        merged = {**{name: value for name, value in self._options.items() if name not in others}, **called}
         limit = self._limit(merged)  # wrong options are refused now, also where the answers come later
         if self._task.generates:
             settings = settle(self.model.generation_config, self.model.config, *self._writing(merged))
@@ -97,23 +98,21 @@ class Pipeline:
         if hasattr(inputs, "tolist"):  # numpy arrays and pandas columns
             inputs = inputs.tolist()
         if isinstance(inputs, list):
-            return self._list(inputs, merged, limit)
+            with _bar(len(inputs)) as bar:
+                answers, cost = self._answers(inputs, merged, limit, 0, bar.update)
+            self._say_cut([cost], limit)
+            return self._task.several(answers)
         if _is_many(inputs):
             return self._stream(_windows(inputs, self._task), merged, limit)
-        [found], cost = self._answers([inputs], merged, limit, 0, None)
+        [answer], cost = self._answers([inputs], merged, limit, 0, _silent)
         self._say_cut([cost], limit)
-        return self._task.single(found, isinstance(inputs, str), called)
-
-    def _list(self, inputs: list[Any], options: Mapping[str, Any], limit: int) -> list[Any]:
-        found, cost = self._answers(inputs, options, limit, 0, _bar(len(inputs)))
-        self._say_cut([cost], limit)
-        return self._task.several(found)
+        return self._task.single(answer, isinstance(inputs, str), called)
 
     def _stream(self, windows: Iterator[list[Any]], options: Mapping[str, Any], limit: int) -> Iterator[Any]:
         done, costs = 0, []
         try:
             for window in windows:
-                found, cost = self._answers(window, options, limit, done, None)
+                found, cost = self._answers(window, options, limit, done, _silent)
                 costs.append(cost)
                 done += len(window)
                 yield from found
@@ -121,7 +120,7 @@ class Pipeline:
             self._say_cut(costs, limit)
 
     def _answers(
-        self, inputs: Sequence[Any], options: Mapping[str, Any], limit: int, first: int, bar: Any
+        self, inputs: Sequence[Any], options: Mapping[str, Any], limit: int, first: int, progress: Progress
     ) -> tuple[list[Any], TruncationReport]:
         """The answers for some inputs, and what truncation has cost, by inputs; `first` is the number of the first one, for messages."""
         if not inputs:
@@ -129,35 +128,30 @@ class Pipeline:
         truncation = options.get("truncation", True)
         mine = {name: options[name] for name in self._task.options if name in options}
         config, before = self.model.config, self.tokenizer.truncation_report()
-        features = self._task.encode(
-            inputs, self.tokenizer, limit, truncation=truncation, first=first, config=config, **mine
-        )
-        tokens = spent(before, self.tokenizer.truncation_report())  # an input may have several sequences
+        features = self._task.encode(inputs, Reader(self.tokenizer, limit, config, truncation, first), mine)
+        tokens = spent(before, self.tokenizer)  # an input may have several sequences
         cost = replace(tokens, texts=len(inputs), truncated=len(features.cut))
-        if not len(features):
-            return self._task.answers([], features, config, mine), cost
-        self._check(features, limit, first, len(inputs))
-        if self._task.generates:
-            found: Any = self._written(features, options, first, bar)
-        else:
-            found = self._found(features, mine, bar)
+        found: Any = []
+        if len(features):
+            self._check(features, limit, first, len(inputs))
+            if self._task.generates:
+                found = self._written(features, options, first, progress)
+            else:
+                found = self._found(features, mine, progress)
         return self._task.answers(found, features, config, mine), cost
 
-    def _written(self, features: Features, options: Mapping[str, Any], first: int, bar: Any) -> list[list[np.ndarray]]:
+    def _written(
+        self, features: Features, options: Mapping[str, Any], first: int, progress: Progress
+    ) -> list[list[np.ndarray]]:
         """What the model writes for the features: for each the new tokens of `num_return_sequences` answers."""
         rows = np.split(features.input_ids, features.ends[:-1])
         prompts, sources = (None, rows) if self.model.is_encoder_decoder else (rows, None)
         settings, asked = self._writing(options)
-        progress = None if bar is None else bar.update
-        try:
-            with self.precision.autocast(self.device.type):
-                return generate_rows(
-                    self.model, prompts, sources, settings, tokenizer=self.tokenizer, max_tokens=self.max_tokens, progress=progress, first=first,
-                    **asked,
-                )  # fmt: skip
-        finally:
-            if bar is not None:
-                bar.close()
+        with self.precision.autocast(self.device.type):
+            return generate_rows(
+                self.model, prompts, sources, settings, tokenizer=self.tokenizer, max_tokens=self.max_tokens, progress=progress, first=first,
+                **asked,
+            )  # fmt: skip
 
     def _writing(self, options: Mapping[str, Any]) -> tuple[GenerationConfig, dict[str, Any]]:
         """How it is generated: what the task gives where neither the model's own settings nor the caller say anything, and what the
@@ -171,7 +165,7 @@ class Pipeline:
         of_task = {name: value for name, value in of_task.items() if name in FIELDS and name not in stated}
         return GenerationConfig.from_dict({**of_task, **given}), asked
 
-    def _found(self, features: Features, options: Mapping[str, Any], bar: Any) -> Any:
+    def _found(self, features: Features, options: Mapping[str, Any], progress: Progress) -> Any:
         """The model's answers on the CPU in the order of the features: [B, C] fp32, or B arrays where they are per token."""
         model, device = self.model, self.model.device
         training = model.training
@@ -190,13 +184,10 @@ class Pipeline:
                     rows.extend(chosen.tolist() if model.labels_of == "choice" else batch.sample_ids)
                     if not per_row:
                         sizes.extend(batch.lengths if batch.asked is None else _counts(batch))
-                    if bar is not None:
-                        bar.update(len(chosen))
+                    progress(len(chosen))
         finally:
             if training:
                 model.train()
-            if bar is not None:
-                bar.close()
         values = torch.cat(parts).float().cpu()
         if per_row:
             return torch.empty_like(values).index_copy_(0, torch.tensor(rows), values)
@@ -207,9 +198,8 @@ class Pipeline:
         """Ids and lengths that would crash inside the model are named here, on the host."""
         longest = int(features.lengths.argmax())
         if features.lengths[longest] > limit:
-            which = (
-                f"input {first + longest}" if len(features) == count else "an input"
-            )  # it may have several sequences
+            # an input may have several sequences
+            which = f"input {first + longest}" if len(features) == count else "an input"
             raise DataError(
                 f"{which} has {features.lengths[longest]} tokens, the model takes {limit}; "
                 "leave truncation on, or shorten the text"
@@ -236,10 +226,8 @@ class Pipeline:
         texts, cut = sum(c.texts for c in costs), sum(c.truncated for c in costs)
         before, lost = sum(c.tokens_before for c in costs), sum(c.tokens_lost for c in costs)
         if cut:
-            say(
-                f"{cut} of {texts} inputs ({cut / texts:.1%}) were longer than {limit} tokens and were cut: "
-                f"{lost / max(before, 1):.1%} of all tokens were not read"
-            )
+            share = f"{lost / max(before, 1):.1%} of all tokens were not read"
+            say(f"{cut} of {texts} inputs ({cut / texts:.1%}) were longer than {limit} tokens and were cut: {share}")
 
     def _checked(self, options: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The options without those that change nothing. Raises ArgumentError for unknown ones."""
@@ -314,11 +302,13 @@ def _chunks(inputs: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _bar(size: int) -> Any:
-    if size <= BAR_FROM or not sys.stderr.isatty():
-        return None
     from tqdm.auto import tqdm
 
-    return tqdm(total=size, unit=" inputs", leave=False)
+    return tqdm(total=size, unit=" inputs", leave=False, disable=size <= BAR_FROM or not sys.stderr.isatty())
+
+
+def _silent(count: int) -> None:
+    """Progress that nobody sees."""
 
 
 # ---- making one ----
@@ -332,9 +322,7 @@ def build(
     hub, options = split_options(modern("pipeline", options))
     given = options.pop("model_kwargs", None) or {}
     if not isinstance(given, Mapping):
-        raise ArgumentError(
-            f"model_kwargs is a {type(given).__name__}; give a dictionary of options for from_pretrained"
-        )
+        raise ArgumentError(f"model_kwargs is a {type(given).__name__}; give a dictionary for from_pretrained")
     of_model, rest = split_options(given)
     hub = {**of_model, **hub}
     loading = {**rest, **hub}
@@ -360,9 +348,8 @@ def build(
     else:
         raise ArgumentError(f"model is a {type(model).__name__}; pass a folder, a Hub id or a loaded model")
     tokenizer = _tokenizer(tokenizer, model, hub)
-    made = Pipeline(
-        found, model, tokenizer, precision=precision, max_tokens=max_tokens, options={**languages(task), **options}
-    )
+    every = {**languages(task), **options}
+    made = Pipeline(found, model, tokenizer, precision=precision, max_tokens=max_tokens, options=every)
     made._remark(options)  # not of languages that are only in the name of the task
     return made
 
@@ -371,9 +358,7 @@ def _task_for(model: Model, asked: Task | None) -> Task:
     """The task that was asked for, checked against the model's head, or the one that the head is for."""
     found = asked or task_of(model.head_name)
     if found is None:
-        raise ArgumentError(
-            f"{model.class_name} has no head that answers a task; load it with an AutoModelFor... class"
-        )
+        raise ArgumentError(f"{model.class_name} has no head for a task; load it with an AutoModelFor... class")
     if model.head_name != found.head:
         raise ArgumentError(f"{model.class_name} cannot do {found.name}; load it with {found.auto_class}")
     return found
@@ -433,9 +418,8 @@ def _tokenizer(given: Any, model: Model, hub: Mapping[str, Any]) -> Tokenizer:
                 f"tokenizer is a {type(given).__name__}; pass a folder, a Hub id or one from unpad.AutoTokenizer.from_pretrained"
             )
         elsewhere = str(given) != model.name_or_path  # the model's revision says nothing about another repository
-        return AutoTokenizer.from_pretrained(
-            given, **{key: value for key, value in hub.items() if not (elsewhere and key in ("revision", "subfolder"))}
-        )
+        theirs = {key: value for key, value in hub.items() if not (elsewhere and key in ("revision", "subfolder"))}
+        return AutoTokenizer.from_pretrained(given, **theirs)
     if not model.name_or_path:
         raise ArgumentError("the model was not loaded from a folder, so its tokenizer is unknown; pass tokenizer=")
     try:
@@ -454,12 +438,8 @@ def _device(given: Any) -> torch.device:
         else:
             found = torch.device(given)
     except (RuntimeError, TypeError):
-        raise ArgumentError(
-            f"device={given!r} is unknown; write 'cpu', 'cuda', 'cuda:1' or the number of a GPU"
-        ) from None
+        raise ArgumentError(f"device={given!r} is unknown; write 'cpu', 'cuda', 'cuda:1' or a GPU's number") from None
     count = torch.cuda.device_count() if found.type == "cuda" else None
     if count is not None and (found.index or 0) >= count:
-        raise ArgumentError(
-            f"device={given!r} is not here: there are {count} GPUs that PyTorch can use; leave device= out"
-        )
+        raise ArgumentError(f"device={given!r} is not here: PyTorch can use {count} GPUs; leave device= out")
     return found

@@ -1,7 +1,7 @@
 """The server: the part of the Hub's HTTP protocol that its Python clients use to read, create and change repositories.
 
-A handler answers one route; it runs in a thread, and so may wait for the disk. Bodies that can be large are taken in
-pieces.
+A handler answers one route; it runs in a thread, and so may wait for the disk. Those that may wait for long, for the pieces of a
+large body or for a model, hold no thread meanwhile.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Hub:
         nothing is left (ten times as many for one that takes nothing)."""
         self.store, self.lfs_from, self.loopback, self.timeout = store, lfs_from, loopback, timeout
         self._key = secrets.token_bytes(32)
-        self._large: dict[str, Callable[[Call], Any]] = {
-            "commit": self.commit, "upload": self.upload, "xorb": self.xorb, "shard": self.shard,
+        self._waiting: dict[str, Callable[[Call], Any]] = {
+            "commit": self.commit, "upload": self.upload, "xorb": self.xorb, "shard": self.shard, "infer": self.infer,
         }  # fmt: skip
         self._xet = xet.Uploads(store.contents)
         self._inference = Inference(store, open_pipeline)
@@ -103,16 +103,14 @@ class Hub:
                 if method == allowed:
                     who = await run_in_threadpool(self._who, request, scope)
                     call = Call(request, found.groupdict(), who)
-                    if name in self._large:
-                        return await self._large[name](call)
+                    if name in self._waiting:
+                        return await self._waiting[name](call)
                     if method != "GET":
                         await call.read(_LONGEST_JSON)
                     return await run_in_threadpool(getattr(self, name), call)
-        raise (
-            Refused(405, f"{request.method} is not possible here")
-            if there
-            else Refused(404, f"there is nothing at {path:.200}")
-        )
+        if there:
+            raise Refused(405, f"{request.method} is not possible here")
+        raise Refused(404, f"there is nothing at {path:.200}")
 
     def _who(self, request: Request, scope: str) -> str:
         """The name of the sender, who may do what needs `scope`; Refused with 401 or 403."""
@@ -151,8 +149,7 @@ class Hub:
         token = {"displayName": call.who, "role": role}
         return JSONResponse({
             "type": "user", "id": call.who, "name": call.who, "fullname": call.who, "email": None, "isPro": False,
-            "orgs": [],
-            "auth": {"type": "access_token", "accessToken": token},
+            "orgs": [], "auth": {"type": "access_token", "accessToken": token},
         })  # fmt: skip
 
     def repos(self, call: Call) -> Response:
@@ -180,10 +177,8 @@ class Hub:
             if place((repo, head)) >= last or search not in name or author not in ("", name.split("/")[0]):
                 continue
             card = self._card(repo, head.oid)
-            if wanted <= {tag.lower() for tag in views.tags(repo.kind, card)} and task in (
-                None,
-                card.get("pipeline_tag"),
-            ):
+            tags = {tag.lower() for tag in views.tags(repo.kind, card)}
+            if wanted <= tags and task in (None, card.get("pipeline_tag")):
                 if len(page) >= size:
                     return JSONResponse(page, headers=answers.next_page(call, f"{end[0]}_{end[1]}"))
                 page.append(views.repository(repo, head, card))
@@ -253,18 +248,23 @@ class Hub:
         found = {}
         for kind in ("model", "dataset"):
             repos = sorted(self.store.repos(kind), key=lambda pair: pair[0].name)
-            found[kind] = [(repo.name, self._card(repo, head.oid)) for repo, head in repos]
+            # reading cards is slow, and a page lists no more than these
+            cards = [self._card(repo, head.oid) if i < pages.MOST_ROWS else {} for i, (repo, head) in enumerate(repos)]
+            found[kind] = [(repo.name, card) for (repo, _), card in zip(repos, cards, strict=True)]
         return pages.home(found["model"], found["dataset"])
 
     def page(self, call: Call) -> Response:
         repo, oid, tree = self._at(call)
-        files = [(path, entry.size) for path, entry in tree.items()]
+        files = {path: entry.size for path, entry in tree.items()}
         text = views.card_parts(self._readme(repo, oid).decode(errors="replace"))[1]
-        return pages.repository(repo.kind, repo.name, self._card(repo, oid), text, files)
+        commit = oid if call.part("revision") else None
+        return pages.repository(repo.kind, repo.name, self._card(repo, oid), text, files, commit)
 
-    def infer(self, call: Call) -> Response:
-        repo, oid, _ = self._at(call)
-        return JSONResponse(self._inference.answer(repo, oid, call.json(), self._card(repo, oid).get("pipeline_tag")))
+    async def infer(self, call: Call) -> Response:
+        await call.read(_LONGEST_JSON)
+        repo, oid, _ = await run_in_threadpool(self._at, call)
+        card = await run_in_threadpool(self._card, repo, oid)
+        return await self._inference.answer(repo, oid, call.json(), views.task(card))
 
     # ---- reading files
 
@@ -595,5 +595,6 @@ ROUTES = [
     _route("POST", "/xet/{session}/{ends}/{signature}/v1/xorbs/default/(?P<xorb>[0-9a-f]{64})", "xorb", "signed"),
     _route("POST", "/xet/{session}/{ends}/{signature}/v1/shards", "shard", "signed"),
     _route("GET", "/(?P<kinds>datasets/)?{id}", "page"),
+    _route("GET", "/(?P<kinds>datasets/)?{id}/commit/{revision}", "page"),
 ]
 """Method, address, method of `Hub`, and the scope that it needs. Other addresses are 404, other methods 405."""

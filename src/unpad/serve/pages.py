@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
 from starlette.responses import HTMLResponse, Response
 
+from unpad.serve import views
+
+MOST_ROWS = 1000
+"""Repositories or files that a page lists."""
 _FORMS: dict[str, list[tuple[str, str]]] = {
+    "text-classification": [("inputs", "Write a text here."), ("text_pair", "")],
     "question-answering": [("question", "Who wrote it?"), ("context", "The text that holds the answer.")],
     "zero-shot-classification": [
         ("inputs", "The cable broke after a week."),
@@ -20,7 +25,6 @@ _FORMS: dict[str, list[tuple[str, str]]] = {
     "fill-mask": [("inputs", "This is a great [MASK].")],
 }
 """Task -> the fields of its form and what stands in them at first; other tasks have one field."""
-_UNTRIED = ("multiple-choice", None)
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}a{color:#0b57d0;text-decoration:none}a:hover{text-decoration:underline}
@@ -38,6 +42,7 @@ form.addEventListener("submit", async event => {
   out.textContent = "…";
   const given = Object.fromEntries(new FormData(form)), body = {inputs: given.inputs, parameters: {}};
   if ("question" in given) body.inputs = given;
+  if (given.text_pair) body.inputs = {text: given.inputs, text_pair: given.text_pair};
   if ("candidate_labels" in given) body.parameters.candidate_labels = given.candidate_labels.split(",").map(s => s.trim());
   try {
     const answer = await fetch(form.action, {method: "POST", body: JSON.stringify(body)});
@@ -60,25 +65,26 @@ def page(title: str, body: str, script: str = "") -> Response:
 
 
 def home(
-    models: Iterable[tuple[str, Mapping[str, Any]]], datasets: Iterable[tuple[str, Mapping[str, Any]]]
+    models: Sequence[tuple[str, Mapping[str, Any]]], datasets: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Response:
     """The page of all repositories, (id, card) each."""
     parts = ["<h1>This Hub</h1>"]
-    for heading, start, found in (("Models", "/", list(models)), ("Data sets", "/datasets/", list(datasets))):
-        rows = "".join(
-            f'<tr><td><a href="{start}{quote(name)}">{escape(name)}</a></td><td>{_tag(card.get("pipeline_tag"))}</td></tr>'
-            for name, card in found
-        )
-        parts.append(f"<h2>{heading}</h2>" + (f"<table>{rows}</table>" if rows else "<p>None yet.</p>"))
+    for heading, start, found in (("Models", "/", models), ("Data sets", "/datasets/", datasets)):
+        rows = [(f"{start}{quote(name)}", name, _tag(card.get("pipeline_tag"))) for name, card in found]
+        parts.append(f"<h2>{heading}</h2>" + (_table(rows) if rows else "<p>None yet.</p>"))
     return page("Hub", "".join(parts))
 
 
-def repository(kind: str, name: str, card: Mapping[str, Any], text: str, files: Iterable[tuple[str, int]]) -> Response:
-    """The page of a repository: `text` is its README without the metadata, `files` are paths and bytes."""
-    start = "/datasets/" if kind == "dataset" else "/"
-    task = card.get("pipeline_tag")
-    parts = [f'<p><a href="/">Hub</a></p><h1>{escape(name)}</h1><p>{_tag(task)}</p>']
-    tried = kind == "model" and task not in _UNTRIED
+def repository(
+    kind: str, name: str, card: dict[str, Any], text: str, files: Mapping[str, int], commit: str | None = None
+) -> Response:
+    """The page of a repository, or of one commit of it: `text` is its README without the metadata, `files` are paths and bytes."""
+    start = f"{'/datasets/' if kind == 'dataset' else '/'}{quote(name)}"
+    task = views.task(card)
+    parts = [f'<p><a href="/">Hub</a></p><h1>{escape(name)}</h1><p>{_tag(card.get("pipeline_tag"))}</p>']
+    tried = kind == "model" and "config.json" in files and task != "multiple-choice" and commit is None
+    if commit is not None:
+        parts.append(f'<p>At the commit {commit}; <a href="{start}">the newest one</a>.</p>')
     if tried:
         fields = _FORMS.get(str(task), [("inputs", "Write a text here.")])
         boxes = "".join(
@@ -88,26 +94,36 @@ def repository(kind: str, name: str, card: Mapping[str, Any], text: str, files: 
         parts.append(
             f'<h2>Try it</h2><form action="/models/{quote(name)}">{boxes}<button>Compute</button></form><output>The answer comes here.</output>'
         )
-    parts.append(f"<h2>Use it</h2><pre>{escape(_snippet(kind, name, task))}</pre>")
+    parts.append(f"<h2>Use it</h2><pre>{escape(_snippet(kind, name, task, files, commit))}</pre>")
     if text.strip():
-        parts.append(f"<h2>Card</h2><pre>{escape(text.strip())}</pre>")
-    rows = "".join(
-        f'<tr><td><a href="{start}{quote(name)}/resolve/main/{quote(path)}">{escape(path)}</a></td><td>{_bytes(size)}</td></tr>'
-        for path, size in files
-    )
-    parts.append(f"<h2>Files</h2><table>{rows}</table>")
+        more = "\n...\nThe rest is in README.md." if files.get("README.md", 0) > views.LONGEST_CARD else ""
+        parts.append(f"<h2>Card</h2><pre>{escape(text.strip())}{more}</pre>")
+    rows = [(f"{start}/resolve/{commit or 'main'}/{quote(path)}", path, _bytes(size)) for path, size in files.items()]
+    parts.append(f"<h2>Files</h2>{_table(rows)}")
     return page(name, "".join(parts), _SCRIPT if tried else "")
 
 
-def _snippet(kind: str, name: str, task: str | None) -> str:
+def _table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Addresses and names of links, each with HTML that stands beside it."""
+    lines = [
+        f'<tr><td><a href="{to}">{escape(name)}</a></td><td>{beside}</td></tr>' for to, name, beside in rows[:MOST_ROWS]
+    ]
+    more = len(rows) - MOST_ROWS
+    return f"<table>{''.join(lines)}</table>" + (f"<p>And {more:,} more.</p>" if more > 0 else "")
+
+
+def _snippet(kind: str, name: str, task: str | None, files: Mapping[str, int], commit: str | None) -> str:
+    given = json.dumps(name) + (f", revision={json.dumps(commit)}" if commit else "")
     if kind == "dataset":
-        return f"from unpad import load_dataset\n\ndata = load_dataset({json.dumps(name)})"
+        return f"from unpad import load_dataset\n\ndata = load_dataset({given})"
+    if "config.json" not in files:
+        return f"from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({given})"
     what = f"{json.dumps(task)}, " if task else ""
-    return f"from unpad import pipeline\n\nanswer = pipeline({what}model={json.dumps(name)})"
+    return f"from unpad import pipeline\n\nanswer = pipeline({what}model={given})"
 
 
 def _tag(task: Any) -> str:
-    return f'<span class="tag">{escape(str(task))}</span>' if task else ""
+    return f'<span class="tag">{escape(str(task)[:60])}</span>' if task else ""
 
 
 def _bytes(size: float) -> str:

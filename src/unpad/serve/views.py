@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from unpad.serve.store import Commit, Entry, Repo, Tree
+from unpad.tasks import TASKS
 
 
 def pointer(sha256: str, size: int) -> bytes:
@@ -64,6 +65,12 @@ def card(readme: bytes) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def task(card: dict[str, Any]) -> str | None:
+    """The task that a card names, where it is one of this library."""
+    found = card.get("pipeline_tag")
+    return found if isinstance(found, str) and found in TASKS else None
 
 
 def tags(kind: str, card: dict[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from unpad.errors import ArgumentError, nearest
-from unpad.tasks._task import Columns, Example, Features, Prepared, Task, spent
+from unpad.tasks._columns import spent
+from unpad.tasks._task import Columns, Example, Features, Prepared, Reader, Task
 
 TASKS: dict[str, str] = {
     "text-classification": "unpad.tasks.text_classification",
@@ -72,15 +73,6 @@ def task_of(head: str) -> Task | None:
 
 
 __all__ = [
-    "ALIASES",
-    "TASKS",
-    "Columns",
-    "Example",
-    "Features",
-    "Prepared",
-    "Task",
-    "languages",
-    "spent",
-    "task",
+    "ALIASES", "TASKS", "Columns", "Example", "Features", "Prepared", "Reader", "Task", "languages", "spent", "task",
     "task_of",
-]
+]  # fmt: skip

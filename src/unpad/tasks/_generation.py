@@ -15,11 +15,22 @@ import numpy as np
 
 from unpad.batch import IGNORED_LABEL
 from unpad.data.collators import DataCollatorForSeq2Seq
-from unpad.errors import ArgumentError, DataError, listing
+from unpad.errors import ArgumentError, DataError
 from unpad.notices import say, say_once
-from unpad.tasks._columns import check_named, is_text, not_found, one_of, say_lost, say_read, splits_of
-from unpad.tasks._labels import whole_column
-from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, no_text, spent, tokenize
+from unpad.tasks._columns import (
+    check_named,
+    check_there,
+    dataset_of,
+    is_text,
+    not_found,
+    one_of,
+    say_lost,
+    say_read,
+    spent,
+    splits_of,
+    whole_column,
+)
+from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Reader, Task, no_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,8 +102,7 @@ class TextToText(Task):
         `prefix` stands before each source (default: what `config` has for the task). A row without a source or a target is an error
         that names it, or with `empty_targets="drop"` left out and counted. Raises DataError and ArgumentError.
         """
-        import pyarrow as pa
-        from datasets import Dataset, DatasetDict, NamedSplit
+        from datasets import DatasetDict
 
         if empty_targets not in ("error", "drop"):
             raise ArgumentError(f"empty_targets={empty_targets!r} is unknown; allowed: 'error', 'drop'")
@@ -111,12 +121,12 @@ class TextToText(Task):
                 if written is not None:
                     table["labels"] = tokenized(tokenizer, written, "text_target", limits[1], split)
                     notes[split] = Texts(tokenizer, read, written, settings.get("language") or "en")
-            done[split] = Dataset(pa.table(table), split=NamedSplit(split))
+            done[split] = dataset_of(table, split)
         used = [str(name).partition(".")[0] for name in columns.used] + columns.used
         more = f", before each {prefix!r}" if prefix else ""
         say_read(self.name, f"{columns.text!r}, the target is {columns.label!r}{more}", splits, used, bool(prefix))
-        lost = spent(begun, tokenizer.truncation_report())
-        return Prepared(DatasetDict(done), columns, None, None, None, lost, notes)
+        lost = spent(begun, tokenizer)
+        return Prepared(DatasetDict(done), columns, lost, notes=notes)
 
     def directed(
         self, splits: Mapping[str, Any], columns: Columns, tokenizer: Tokenizer, settings: Mapping[str, Any]
@@ -135,7 +145,7 @@ class TextToText(Task):
 
     def params(self, config: ModelConfig, options: Mapping[str, Any]) -> dict[str, Any]:
         """The `task_specific_params` of the configuration for this task."""
-        return (config.extra.get("task_specific_params") or {}).get(self.name) or {}
+        return config.task_settings.get(self.name, {})
 
     def writing(self, config: ModelConfig, tokenizer: Tokenizer, options: Mapping[str, Any]) -> dict[str, Any]:
         return self.params(config, options)
@@ -143,19 +153,16 @@ class TextToText(Task):
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return checked(options)
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Features of texts behind the prefix. Raises DataError, naming the input, for anything else."""
-        texts = [self.text_of(item, f"input {first + i}", options) for i, item in enumerate(inputs)]
+        texts = [self.text_of(item, reader.name(i), options) for i, item in enumerate(inputs)]
         prefix = options.get("prefix")
-        prefix = self.prefix(config, options) if prefix is None else prefix
-        with speaking(tokenizer, options):
-            found = tokenize(tokenizer, [prefix + text for text in texts], None, max_length, truncation)
+        prefix = self.prefix(reader.config, options) if prefix is None else prefix
+        with speaking(reader.tokenizer, options):
+            found = reader.features([prefix + text for text in texts])
         if not found.lengths.all():
-            raise DataError(f"input {first + int(found.lengths.argmin())} has no tokens; give a text with some, or leave it out")  # fmt: skip
-        return replace(found, notes=tokenizer)
+            raise DataError(f"{reader.name(int(found.lengths.argmin()))} has no tokens; give a text with some, or leave it out")  # fmt: skip
+        return replace(found, notes=reader.tokenizer)
 
     def text_of(self, item: Any, where: str, options: Mapping[str, Any]) -> str:
         """The text of one input."""
@@ -232,9 +239,8 @@ class Figures(Judge):
         self.sizes += map(len, predictions)
 
     def compute(self) -> dict[str, float]:
-        found = {
-            metric: metric.compute(**options) for metric, options in {p.metric: p.options for p in self.parts}.items()
-        }
+        metrics = {part.metric: part.options for part in self.parts}
+        found = {metric: metric.compute(**options) for metric, options in metrics.items()}
         figures = {part.key: self.scale * float(found[part.metric][part.figure]) for part in self.parts}
         figures["gen_len"], self.sizes = float(np.mean(self.sizes)), []
         return figures
@@ -319,9 +325,8 @@ def _whole(part: Any, columns: Columns, split: str, drop: bool) -> tuple[list[st
     """What is read and (None: there is no such column) what is to be written, of the rows that have both; others are dropped or named."""
     read, written = _texts(part, columns.text, split), _texts(part, columns.label, split)
     if read is None:
-        raise DataError(
-            f"split {split!r} has no column {columns.text!r}; its columns are: {listing(part.column_names, 40)}"
-        )
+        check_there(part, columns.text, split)
+    assert read is not None
     if columns.label is not None and written is None:
         say(f"{split}: there is no column {columns.label!r}, so its answers are not judged")
     pairs = list(zip(read, read if written is None else written, strict=True))
@@ -352,5 +357,5 @@ def tokenized(tokenizer: Tokenizer, texts: list[str], kind: str, limit: int, spl
             say_once(f"this tokenizer does not end texts: {tokenizer.eos_token} is put behind each target")
         chunks.append(pa.array([row[: limit - len(end)] + end for row in rows], pa.list_(pa.int32())))
     which = f"{split}, {'sources' if kind == 'text' else 'targets'}"
-    say_lost(spent(before, tokenizer.truncation_report()), limit, which)
+    say_lost(before, tokenizer, limit, which)
     return pa.chunked_array(chunks)

@@ -7,16 +7,16 @@ N rows, C labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unpad.core.losses import PROBLEM_TYPES
 from unpad.data.load import class_names, encode_labels
-from unpad.errors import DataError, listing, nearest
+from unpad.errors import DataError, listing
 from unpad.notices import say
-from unpad.tasks._columns import is_text
+from unpad.tasks._columns import Lists, dataset_of, gaps, is_text, lists_of, numbers_of, read_lists, whole_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,209 +24,208 @@ if TYPE_CHECKING:
 SINGLE, MULTI, REGRESSION = PROBLEM_TYPES
 
 
-def whole_column(part: Any, column: str, split: str) -> pa.Array:
-    """A whole column, without a copy where there is one chunk and no selection."""
-    if column not in part.column_names:
-        names = part.column_names
-        raise DataError(
-            f"split {split!r} has no column {column!r}{nearest(column, names)}; its columns are: {listing(names, 40)}"
-        )
-    return part.with_format("arrow")[:][column].combine_chunks()
-
-
 @dataclass(frozen=True)
 class Targets:
     """The labels of all splits as numbers."""
 
-    values: dict[str, np.ndarray | None]
+    values: Mapping[str, np.ndarray | None]
     """By split: [N] int64, [N] float or [N, C] float, or None for a split without labels."""
     names: list[str] | None = None
     count: int | None = None
     kind: str | None = None
 
+    def joined(self, columns: Mapping[str, Any], split: str) -> Any:
+        """A split with these columns and its labels: classes int64, numbers float32, several labels float32 [C]."""
+        from datasets import ClassLabel
+
+        labels, features = self.values[split], {}
+        if labels is None:
+            return dataset_of(columns, split)
+        if self.kind == SINGLE:
+            features = {} if self.names is None else {"labels": ClassLabel(names=self.names)}
+        else:
+            labels = labels.astype(np.float32)
+        if labels.ndim == 2:
+            labels = lists_of(labels.ravel(), np.arange(1, len(labels) + 1) * labels.shape[1])
+        return dataset_of({**columns, "labels": labels}, split, **features)
+
 
 def read_targets(splits: Mapping[str, Any], column: str | None, given: Sequence[str] | None) -> Targets:
     """Read, check and number the labels; `given` are the label names of a trained model."""
+    nothing = Targets(dict.fromkeys(splits))
+    if column is None:
+        return nothing
+    parts = {s: p.select_columns([column]) for s, p in splits.items() if column in p.column_names}
+    if not parts:  # raises that there is none
+        whole_column(next(iter(splits.values())), column, next(iter(splits)))
+    arrays = {split: array for split, part in parts.items() if (array := _labelled(part, column, split)) is not None}
+    if not arrays:
+        return nothing
+    names = names_of({split: parts[split] for split in arrays}, column)
+    listed, kind = _kind(arrays, column)
+    if kind == "text" and given is None:
+        from datasets import DatasetDict
+
+        encoded = encode_labels(DatasetDict({split: parts[split] for split in arrays}), column)
+        arrays = {split: whole_column(encoded[split], column, split) for split in arrays}
+        kind, names = "whole", class_names(encoded, column)
+    lists = {split: read_lists(array, column, split) for split, array in arrays.items()}
+    if kind == "text" and given is not None:
+        names = list(given)
+        flat = {split: of.places(names, "label") for split, of in lists.items()}
+    else:
+        flat = {split: _numbers(of, kind) for split, of in lists.items()}
+    if listed:
+        found = _several(lists, flat, column, names, given, kind == "whole")
+    elif kind == "decimal":
+        say(f"labels in {column!r} are decimal numbers: the model learns one number (regression)")
+        found = Targets(flat, None, 1, REGRESSION)
+    else:
+        if names is None and all(str(array.type) == "bool" for array in arrays.values()):
+            names = ["False", "True"]
+        found = _single(flat, column, names, given)
+    return replace(found, values={**nothing.values, **found.values})
+
+
+def _labelled(part: Any, column: str, split: str) -> pa.Array | None:
+    """The labels of a split; None where all are hidden. Raises DataError where some are."""
     import pyarrow as pa
 
-    values: dict[str, np.ndarray | None] = dict.fromkeys(splits)
-    parts = {s: p.select_columns([column]) for s, p in splits.items() if column in p.column_names}
-    if column is not None and not parts:
-        whole_column(next(iter(splits.values())), column, next(iter(splits)))
-    arrays = {}
-    for split, part in parts.items():
-        array = whole_column(part, str(column), split)
-        if array.null_count == len(array) or (pa.types.is_integer(array.type) and _all(array, -1)):
-            say(f"{split}: all labels in {column!r} are {'-1' if len(array) and not array.null_count else 'missing'}: it counts as unlabelled")  # fmt: skip
-            continue
-        if array.null_count:
-            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-            raise DataError(
-                f"row {row} of {split!r} has no label in {column!r} ({array.null_count} such row(s)); fill it in or filter it out"
-            )
-        arrays[split] = array
-    if column is None or not arrays:
-        return Targets(values)
+    array = whole_column(part, column, split)
+    missing = array.null_count == len(array)
+    if missing or (pa.types.is_integer(array.type) and not array.null_count and (numbers_of(array) == -1).all()):
+        say(f"{split}: all labels in {column!r} are {'missing' if missing else '-1'}: it counts as unlabelled")
+        return None
+    if array.null_count:
+        raise DataError(
+            f"row {gaps(array).argmax()} of {split!r} has no label in {column!r} ({array.null_count} such row(s)); fill it in or filter it out"
+        )
+    return array
 
-    names = _names_of({s: parts[s] for s in arrays}, column)
-    spelt = [_texts_inside(array.type) for array in arrays.values()]
-    if any(spelt) and not all(spelt):
-        raise _different(arrays, column)
-    if all(spelt):
-        if given is not None:
-            arrays = {s: _looked_up(array, list(given), column, s) for s, array in arrays.items()}
-            names = list(given)
-        else:
-            from datasets import DatasetDict
 
-            encoded = encode_labels(DatasetDict({s: parts[s] for s in arrays}), column)
-            arrays = {s: whole_column(encoded[s], column, s) for s in arrays}
-            names = class_names(encoded, column)
-    kinds = {s: _kind(array.type, column, s) for s, array in arrays.items()}
-    if set(kinds.values()) == {"whole", "decimal"}:
-        kinds = dict.fromkeys(kinds, "decimal")
-    if len(set(kinds.values())) > 1:
-        raise _different(arrays, column)
-    kind = next(iter(kinds.values()))
-    if kind == "list":
-        return _several(values, arrays, column, names, given)
-    if kind == "decimal":
-        for split, array in arrays.items():
-            values[split] = array.cast("float64").to_numpy(zero_copy_only=False)
-            _refuse_infinite(values[split], column, split)
-        say(f"labels in {column!r} are decimal numbers: the model learns one number (regression)")
-        return Targets(values, None, 1, REGRESSION)
+def _kind(arrays: Mapping[str, pa.Array], column: str) -> tuple[bool, str]:
+    """Whether the labels are lists, and what they (or those in the lists) are: "text", "whole" or "decimal", as switches in lists are."""
+    import pyarrow as pa
+
+    types, kinds = pa.types, set()
     for split, array in arrays.items():
-        values[split] = array.cast("int64").to_numpy(zero_copy_only=False)
-    if names is None and all(str(array.type) == "bool" for array in arrays.values()):
-        names = ["False", "True"]
-    return _single(values, column, names, given)
+        listed = types.is_list(array.type) or types.is_large_list(array.type) or types.is_fixed_size_list(array.type)
+        kind = array.type.value_type if listed else array.type
+        if is_text(kind) and not types.is_fixed_size_list(array.type):
+            kinds.add((listed, "text"))
+        elif types.is_integer(kind) or (types.is_boolean(kind) and not listed):
+            kinds.add((listed, "whole"))
+        elif types.is_floating(kind) or (types.is_boolean(kind) or types.is_null(kind) if listed else types.is_decimal(kind)):  # fmt: skip
+            kinds.add((listed, "decimal"))
+        else:
+            raise DataError(
+                f"column {column!r} of {split!r} holds {array.type}; labels are texts, numbers or lists of these; name another one with label="
+            )
+    if len({(listed, name == "text") for listed, name in kinds}) > 1:
+        shown = listing(f"{array.type} in {split!r}" for split, array in arrays.items())
+        raise DataError(f"the labels in {column!r} are of different kinds: {shown}; make them the same in all splits")
+    return min(kinds)  # decimal numbers among whole ones make all of them decimal
 
 
-def _single(
-    values: dict[str, np.ndarray | None], column: str, names: list[str] | None, given: Sequence[str] | None
-) -> Targets:
+def _numbers(of: Lists, kind: str) -> np.ndarray:
+    """[W] int64 or float64."""
+    if of.flat.null_count:
+        raise DataError(
+            f"row {of.row(gaps(of.flat))} of {of.split!r} has an empty value in its list of labels in {of.column!r}; fill it in"
+        )
+    if str(of.flat.type) == "null":
+        raise DataError(f"every list of labels in {of.column!r} of {of.split!r} is empty; there is nothing to learn")
+    values = numbers_of(of.flat, "int64" if kind == "whole" else "float64")
+    if (odd := ~np.isfinite(values)).any():
+        raise DataError(
+            f"the label in row {of.row(odd)} of {of.split!r} is {values[odd][0]} ({of.column!r}); mend or remove the row"
+        )
+    return values
+
+
+def _single(flat: dict[str, np.ndarray], column: str, names: list[str] | None, given: Sequence[str] | None) -> Targets:
     """One class per row. Ids keep their numbers where these are 0..C-1 or have names; other numbers become names."""
-    labelled = {split: v for split, v in values.items() if v is not None}
     if names is not None and given is not None:
-        move = _aligned(names, list(given), column)
-        for split, v in labelled.items():
-            _refuse_outside(v, names, column, split)
-            values[split] = move[v]
-        return Targets(values, list(given), len(given), SINGLE)
+        move = aligned(names, list(given), column)
+        _refuse_outside(flat, names, column)
+        return Targets({split: move[v] for split, v in flat.items()}, list(given), len(given), SINGLE)
     if names is None:
-        for split, v in labelled.items():
+        for split, v in flat.items():
             if (v < 0).any():
                 row = int((v < 0).argmax())
                 raise DataError(
                     f"label {v[row]} in row {row} of {split!r} is negative (-1 marks a hidden answer): "
                     f"filter such rows out, or make the labels in {column!r} texts"
                 )
-        found = np.unique(np.concatenate(list(labelled.values())))
-        whole = np.array_equal(found, np.arange(len(found)))
-        spelt = list(given) if given is not None else [str(v) for v in found]
-        if given is None and whole:
+        found = np.unique(np.concatenate(list(flat.values())))
+        if given is None and np.array_equal(found, np.arange(len(found))):
             if len(found) == 1:
-                say(
-                    f"all labels in {column!r} are {found[0]}: with a single class there is nothing to learn to tell apart"
-                )
-            return Targets(values, None, max(len(found), 2), SINGLE)
-        if given is None or all(name.isdigit() for name in spelt):
-            for split, v in labelled.items():
-                known = np.array([int(name) for name in spelt])
-                order = np.argsort(known)
-                place = np.minimum(np.searchsorted(known[order], v), len(known) - 1)
-                ids = order[place]
-                if (known[ids] != v).any():
-                    row = int((known[ids] != v).argmax())
-                    raise DataError(
-                        f"label {v[row]} in row {row} of {split!r} is none of the model's: {listing(spelt)}"
-                    )
-                values[split] = ids.astype(np.int64)
-            if given is None:
-                say(f"labels in {column!r} are not 0..{len(found) - 1}: mapped to {len(spelt)} ids in sorted order: {listing(spelt)}")  # fmt: skip
-        names = spelt
-    for split in labelled:
-        _refuse_outside(values[split], names, column, split)
+                say(f"all labels in {column!r} are {found[0]}: with a single class there is nothing to learn to tell apart")  # fmt: skip
+            return Targets(flat, None, max(len(found), 2), SINGLE)
+        names = [str(v) for v in found] if given is None else list(given)
+        if all(name.isdigit() for name in names):
+            flat = _spelt(flat, names)
+        if given is None:
+            say(f"labels in {column!r} are not 0..{len(found) - 1}: mapped to {len(names)} ids in sorted order: {listing(names)}")  # fmt: skip
+    _refuse_outside(flat, names, column)
     if len(names) < 2:
-        raise DataError(
-            f"all labels in {column!r} are {names[0]!r}; a classifier needs two different ones to learn from"
-        )
-    return Targets(values, names, len(names), SINGLE)
+        raise DataError(f"all labels in {column!r} are {names[0]!r}; a classifier needs two different ones")
+    return Targets(flat, names, len(names), SINGLE)
+
+
+def _spelt(flat: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Numbers as places among names that are numbers."""
+    place, out = {int(name): i for i, name in enumerate(names)}, {}
+    for split, values in flat.items():
+        numbers, back = np.unique(values, return_inverse=True)
+        out[split] = np.array([place.get(number, -1) for number in numbers.tolist()])[back]
+        if (out[split] < 0).any():
+            row = int(out[split].argmin())
+            raise DataError(f"label {values[row]} in row {row} of {split!r} is none of the model's: {listing(names)}")
+    return out
 
 
 def _several(
-    values: dict[str, np.ndarray | None],
-    arrays: dict[str, pa.Array],
-    column: str,
-    names: list[str] | None,
-    given: Sequence[str] | None,
-) -> Targets:
+    lists: Mapping[str, Lists], flat: Mapping[str, np.ndarray], column: str, names: list[str] | None, given: Sequence[str] | None, whole: bool
+) -> Targets:  # fmt: skip
     """Lists of labels: as [N, C] of 0 and 1. Lists of names or of `ClassLabel` ids say which labels a row has."""
-    import pyarrow as pa
-
-    flat, lengths = {}, {}
-    for split, array in arrays.items():
-        inner = array.flatten()
-        lengths[split] = np.diff(array.offsets.to_numpy()) if hasattr(array, "offsets") else np.full(len(array), array.type.list_size)  # fmt: skip
-        if inner.null_count:
-            at = int(np.argmax(inner.is_null().to_numpy(zero_copy_only=False)))
-            row = int(np.searchsorted(np.cumsum(lengths[split]), at, side="right"))
-            raise DataError(
-                f"row {row} of {split!r} has an empty value in its list of labels in {column!r}; fill it in"
-            )
-        if pa.types.is_null(inner.type):
-            raise DataError(f"every list of labels in {column!r} of {split!r} is empty; there is nothing to learn")
-        flat[split] = inner.cast("float64").to_numpy(zero_copy_only=False)
-        if not np.isfinite(flat[split]).all():
-            at = int((~np.isfinite(flat[split])).argmax())
-            row = int(np.searchsorted(np.cumsum(lengths[split]), at, side="right"))
-            raise DataError(f"the labels in row {row} of {split!r} are not finite ({column!r}); mend or remove the row")
-    widths = np.unique(np.concatenate(list(lengths.values())))
-    numbers = np.concatenate(list(flat.values()))
-    switches = len(widths) == 1 and widths[0] > 1 and ((numbers == 0) | (numbers == 1)).all()
-    if names is not None or (not switches and _whole(arrays)):
+    widths = np.unique(np.concatenate([of.lengths for of in lists.values()]))
+    numbers, values = np.concatenate(list(flat.values())), {}
+    switches = len(widths) == 1 and widths[0] > 1 and np.isin(numbers, (0, 1)).all()
+    if names is not None or (whole and not switches):
         if numbers.min(initial=0) < 0:
             raise DataError(f"labels in {column!r} hold {numbers.min():g}; list ids from 0, or 0 and 1 for each label")
-        count = len(names) if names is not None else int(numbers.max(initial=0)) + 1
-        move = np.arange(count)
+        known = names if names is not None else given
+        size = int(numbers.max(initial=0)) + 1 if known is None else len(known)
+        move = np.arange(size)
         if given is not None:
-            move = _aligned(names, list(given), column) if names is not None else np.arange(len(given))
-            names, count = list(given), len(given)
-        for split in arrays:
-            rows, ids = (np.repeat(np.arange(len(lengths[split])), lengths[split]), flat[split].astype(np.int64))
-            if (ids >= len(move)).any():
-                at = int((ids >= len(move)).argmax())
-                raise DataError(
-                    f"label {ids[at]} in row {rows[at]} of {split!r} is outside 0..{len(move) - 1} ({column!r})"
-                )
-            hot = np.zeros((len(lengths[split]), count), np.float32)
-            hot[rows, move[ids]] = 1
-            values[split] = hot
-        return Targets(values, names, count, MULTI)
-    for split, n in lengths.items():
-        width = int(lengths[next(iter(arrays))][0])
-        if (n != width).any():
-            row = int((n != width).argmax())
+            move = aligned(names, list(given), column) if names is not None else move
+            names = list(given)
+        for split, of in lists.items():
+            ids = flat[split].astype(np.int64)
+            if (odd := ids >= size).any():
+                raise DataError(f"label {ids[odd][0]} in row {of.row(odd)} of {split!r} is outside 0..{size - 1} ({column!r})")  # fmt: skip
+            values[split] = np.zeros((len(of.lengths), size if names is None else len(names)), np.float32)
+            values[split][np.repeat(np.arange(len(of.lengths)), of.lengths), move[ids]] = 1
+        return Targets(values, names, size if names is None else len(names), MULTI)
+    first = next(iter(lists.values()))
+    width = int(first.lengths[0])
+    for split, of in lists.items():
+        if (odd := of.lengths != width).any():
+            row = int(odd.argmax())
             raise DataError(
-                f"row {row} of {split!r} has {n[row]} numbers in {column!r}, row 0 of {next(iter(arrays))!r} has {width}; give every row as many"
+                f"row {row} of {split!r} has {of.lengths[row]} numbers in {column!r}, row 0 of {first.split!r} has {width}; give every row as many"
             )
         values[split] = flat[split].reshape(-1, width).astype(np.float32)
-    if given is not None and len(given) != int(widths[0]):
-        raise DataError(f"rows have {widths[0]} labels in {column!r}, the model has {len(given)}: {listing(given)}")
+    if given is not None and len(given) != width:
+        raise DataError(f"rows have {width} labels in {column!r}, the model has {len(given)}: {listing(given)}")
     inside = bool(((numbers >= 0) & (numbers <= 1)).all())
     if not inside:
-        say(f"labels in {column!r} are lists of numbers beyond 0..1: the model learns {widths[0]} numbers (regression)")
-    return Targets(values, None if given is None else list(given), int(widths[0]), MULTI if inside else REGRESSION)
+        say(f"labels in {column!r} are lists of numbers beyond 0..1: the model learns {width} numbers (regression)")
+    return Targets(values, None if given is None else list(given), width, MULTI if inside else REGRESSION)
 
 
-def _whole(arrays: Mapping[str, pa.Array]) -> bool:
-    import pyarrow as pa
-
-    return all(pa.types.is_integer(array.type.value_type) for array in arrays.values())
-
-
-def _names_of(parts: Mapping[str, Any], column: str) -> list[str] | None:
+def names_of(parts: Mapping[str, Any], column: str) -> list[str] | None:
     """The `ClassLabel` names of a column, which must be the same in all splits."""
     found = {split: class_names(part, column) for split, part in parts.items()}
     first, names = next(iter(found.items()))
@@ -239,11 +238,9 @@ def _names_of(parts: Mapping[str, Any], column: str) -> list[str] | None:
     return names
 
 
-def _aligned(names: list[str], given: list[str], column: str) -> np.ndarray:
+def aligned(names: list[str], given: list[str], column: str) -> np.ndarray:
     """[C] int64: for each label of the data its id in the model, by name; as it is where the model has only numbers."""
-    if given == names:
-        return np.arange(len(names))
-    if len(given) == len(names) and given == [f"LABEL_{i}" for i in range(len(given))]:
+    if given in (names, [f"LABEL_{i}" for i in range(len(names))]):
         return np.arange(len(names))
     place = {name.casefold(): i for i, name in enumerate(given)}
     missing = [name for name in names if name.casefold() not in place]
@@ -258,68 +255,11 @@ def _aligned(names: list[str], given: list[str], column: str) -> np.ndarray:
     return move
 
 
-def _looked_up(array: pa.Array, given: list[str], column: str, split: str) -> pa.Array:
-    """Texts (or lists of them) as ids among `given`."""
-    import pyarrow as pa
-
-    place = {name: i for i, name in enumerate(given)}
-    rows = array.to_pylist()
-    listed = any(isinstance(row, list) for row in rows[:1])
-    for row, value in enumerate(rows):
-        for name in value if listed else [value]:
-            if name not in place:
-                raise DataError(
-                    f"label {name!r} in row {row} of {split!r} ({column!r}) is unknown to the model"
-                    f"{nearest(str(name), given)}; its labels are: {listing(given)}"
-                )
-    return pa.array([[place[n] for n in row] if listed else place[row] for row in rows])
-
-
-def _different(arrays: Mapping[str, pa.Array], column: str) -> DataError:
-    shown = listing(f"{array.type} in {split!r}" for split, array in arrays.items())
-    return DataError(f"the labels in {column!r} are of different kinds: {shown}; make them the same in all splits")
-
-
-def _kind(kind: pa.DataType, column: str, split: str) -> str:
-    import pyarrow as pa
-
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
-        return "whole"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "decimal"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        inner = kind.value_type
-        if pa.types.is_boolean(inner) or pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_null(inner):  # fmt: skip
-            return "list"
-    raise DataError(
-        f"column {column!r} of {split!r} holds {kind}; labels are texts, numbers or lists of these; name another one with label="
-    )
-
-
-def _texts_inside(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    return is_text(inner)
-
-
-def _all(array: pa.Array, value: int) -> bool:
-    return not array.null_count and bool((array.to_numpy(zero_copy_only=False) == value).all())
-
-
-def _refuse_outside(values: np.ndarray | None, names: list[str], column: str, split: str) -> None:
-    assert values is not None
-    wrong = (values < 0) | (values >= len(names))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"label {values[row]} in row {row} of {split!r} ({column!r}) is outside 0..{len(names) - 1} "
-            f"({len(names)} labels: {listing(names)}); mend the row or filter it out"
-        )
-
-
-def _refuse_infinite(values: np.ndarray | None, column: str, split: str) -> None:
-    assert values is not None
-    if not np.isfinite(values).all():
-        row = int((~np.isfinite(values)).argmax())
-        raise DataError(f"the label in row {row} of {split!r} is {values[row]} ({column!r}); mend or remove the row")
+def _refuse_outside(flat: Mapping[str, np.ndarray], names: list[str], column: str) -> None:
+    for split, values in flat.items():
+        if (odd := (values < 0) | (values >= len(names))).any():
+            row = int(odd.argmax())
+            raise DataError(
+                f"label {values[row]} in row {row} of {split!r} ({column!r}) is outside 0..{len(names) - 1} "
+                f"({len(names)} labels: {listing(names)}); mend the row or filter it out"
+            )

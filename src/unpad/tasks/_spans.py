@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unpad.tasks._columns import lists_of
+from unpad.tasks._columns import dataset_of, lists_of
 from unpad.tasks._task import Features
 
 if TYPE_CHECKING:
@@ -97,16 +97,13 @@ def cut(
 
 def dataset(features: Features, windows: Windows, gold: list[Gold] | None, split: str) -> Any:
     """The windows, and the answers in them, as rows of a data set, from flat arrays."""
-    import pyarrow as pa
-    from datasets import Dataset, NamedSplit
-
     flat = {"input_ids": features.input_ids.astype(np.int32)}
     if features.token_type_ids is not None:
         flat["token_type_ids"] = features.token_type_ids.astype(np.int8)
     table = {name: lists_of(values, features.ends) for name, values in flat.items()}
     if gold is not None:
         table["start_positions"], table["end_positions"] = windows.positions(gold).T
-    return Dataset(pa.table(table), split=NamedSplit(split))
+    return dataset_of(table, split)
 
 
 def _flat(rows: Any, size: int) -> np.ndarray:

@@ -15,12 +15,18 @@ import numpy as np
 
 from unpad.batch import PackedBatch, pack
 from unpad.errors import DataError
+from unpad.metrics import Metric, load_metric
+from unpad.tasks._columns import lists_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import DatasetDict
 
     from unpad.config import ModelConfig
     from unpad.text.tokenizer import Tokenizer, TruncationReport
+
+BLOCK = 50_000
+"""Texts per call of the tokenizer when a data set is prepared: a bound for the memory of what the call returns."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,14 @@ class Prepared:
     """Splits with `input_ids`, `token_type_ids` (where any is not 0) and `labels` (where there are some)."""
     columns: Columns
     """The columns of the raw data that it was made of."""
-    label_names: list[str] | None
-    """Names of the labels in the order of their ids; None when they have no names."""
-    num_labels: int | None
-    """C: outputs that a model needs; None when no split has labels."""
-    problem_type: str | None
-    """One of `core.losses.PROBLEM_TYPES`; None when no split has labels."""
     truncation: TruncationReport
     """What truncation has cost."""
+    label_names: list[str] | None = None
+    """Names of the labels in the order of their ids; None when they have no names."""
+    num_labels: int | None = None
+    """C: outputs that a model needs; None when no split has labels."""
+    problem_type: str | None = None
+    """One of `core.losses.PROBLEM_TYPES`; None when no split has labels."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """By split, what `Task.metrics` needs beside the tokens (the contexts and offsets of question answering)."""
 
@@ -101,13 +107,9 @@ class Features:
         """The inputs with these numbers as one batch; its `sample_ids` are the numbers."""
         ends = self.ends[rows].tolist()
         starts = (self.ends[rows] - self.lengths[rows]).tolist()
-        spans = list(zip(starts, ends, strict=True))
-        types = self.token_type_ids
-        batch = pack(
-            [self.input_ids[a:b] for a, b in spans],
-            None if types is None else [types[a:b] for a, b in spans],
-            sample_ids=rows.tolist(),
-        )
+        spans = list(map(slice, starts, ends))
+        types = None if self.token_type_ids is None else [self.token_type_ids[span] for span in spans]
+        batch = pack([self.input_ids[span] for span in spans], types, sample_ids=rows.tolist())
         if self.asked is None:
             return batch
         import torch
@@ -118,6 +120,35 @@ class Features:
             low, high = np.searchsorted(self.asked, [end - int(self.lengths[row]), end])
             out.append(self.asked[low:high] - (end - int(self.lengths[row])) + start)
         return replace(batch, asked=torch.from_numpy(np.concatenate(out)))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a pipeline reads the inputs of a call."""
+
+    tokenizer: Tokenizer
+    limit: int
+    """Tokens that a sequence may have."""
+    config: ModelConfig | None = None
+    """That of the model."""
+    truncation: bool | str = True
+    first: int = 0
+    """Number of the first input."""
+
+    def name(self, place: int) -> str:
+        """An input in messages."""
+        return f"input {self.first + place}"
+
+    def features(self, texts: list[str], pairs: list[str] | None = None) -> Features:
+        """Texts (or pairs of them) as features."""
+        return tokenize(self.tokenizer, texts, pairs, self.limit, self.truncation)
+
+    def texts(self, inputs: Sequence[Any], advice: str) -> list[str]:
+        """The inputs, which must be texts; else DataError with the advice."""
+        for place, text in enumerate(inputs):
+            if not isinstance(text, str):
+                raise no_text(self.name(place), text, advice)
+        return list(inputs)
 
 
 class Task:
@@ -173,11 +204,8 @@ class Task:
         """The inputs of a pipeline call; a task whose inputs come as keywords takes them out of `options`."""
         return inputs
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
-        """Tokenize what a pipeline was given; `first` is the number of the first input in messages, `options` are those set."""
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
+        """Tokenize what a pipeline was given; `options` are those of the task that are set. Raises DataError, naming the input."""
         raise NotImplementedError
 
     def reduce(self, output: Any, batch: PackedBatch, options: Mapping[str, Any]) -> Any:
@@ -266,8 +294,14 @@ class Part:
     """Options of that metric's `compute`."""
 
 
+def figure(key: str, metric: str | Metric | None = None, **options: Any) -> Part:
+    """The figure of the metric that has its name (by default that of `key`)."""
+    found = metric if isinstance(metric, Metric) else load_metric(metric or key)
+    return Part(key, found, found.name, options)
+
+
 class Judge:
-    """Several figures over one stream of batches. A subclass says how logits become predictions."""
+    """Several figures over one stream of batches."""
 
     by_row: ClassVar[bool] = False
     """`add_batch` takes the numbers of the samples too, as `rows` [B]."""
@@ -278,8 +312,9 @@ class Judge:
         self.parts = list(parts)
 
     def reduce(self, logits: Any) -> Any:
-        """Predictions for logits [B, C] (or [B, S, C] padded, per token), on the same device; as small as the figures allow."""
-        raise NotImplementedError
+        """Predictions for logits [B, C] (or [B, S, C] padded, per token), on the same device; as small as the figures allow: the
+        numbers of the highest, int64 [B] (or [B, S])."""
+        return logits.argmax(-1)
 
     def add_batch(self, *, predictions: Any, references: Any) -> None:
         """Add the predictions that `reduce` made and the labels of the same samples."""
@@ -309,21 +344,27 @@ def tokenize(
     ids = rows["input_ids"]
     lengths = np.fromiter(map(len, ids), np.int64, len(ids))
     total = int(lengths.sum())
+    flat = np.fromiter(chain.from_iterable(ids), np.int64, total)
     types = np.fromiter(chain.from_iterable(rows["token_type_ids"]), np.int64, total) if typed else None
-    return Features(
-        np.fromiter(chain.from_iterable(ids), np.int64, total),
-        types if types is not None and types.any() else None,
-        lengths,
-        cut=np.array(rows.cut, np.int64),
-    )
+    types = types if types is not None and types.any() else None
+    return Features(flat, types, lengths, cut=np.array(rows.cut, np.int64))
+
+
+def token_columns(
+    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int | None
+) -> dict[str, pa.ChunkedArray]:
+    """`input_ids` of a data set and (where any is not 0) `token_type_ids`, flat arrays behind lists: no dictionary per row."""
+    import pyarrow as pa
+
+    spans = [slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)]
+    blocks = [tokenize(tokenizer, texts[s], None if pairs is None else pairs[s], max_length, True) for s in spans]
+    chunks = {"input_ids": [lists_of(block.input_ids.astype(np.int32), block.ends) for block in blocks]}
+    if any(block.token_type_ids is not None for block in blocks):
+        types = [np.zeros(len(b.input_ids)) if b.token_type_ids is None else b.token_type_ids for b in blocks]
+        chunks["token_type_ids"] = [lists_of(t.astype(np.int8), b.ends) for t, b in zip(types, blocks, strict=True)]
+    return {name: pa.chunked_array(parts) for name, parts in chunks.items()}
 
 
 def no_text(where: str, value: Any, advice: str) -> DataError:
     """The error that an input is no text."""
     return DataError(f"{where} is {value!r:.40} ({type(value).__name__}), not a text; {advice}")
-
-
-def spent(before: TruncationReport, after: TruncationReport) -> TruncationReport:
-    """What truncation has cost between two reports of one tokenizer."""
-    names = ("texts", "truncated", "tokens_before", "tokens_lost")
-    return replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})

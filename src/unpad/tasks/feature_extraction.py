@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from unpad.batch import PackedBatch
 from unpad.core.heads import pooled
 from unpad.errors import ArgumentError, nearest
-from unpad.tasks._task import Features
+from unpad.tasks._task import Features, Reader
 from unpad.tasks._untrained import Untrained
 from unpad.tasks.text_classification import TASK as TEXT_CLASSIFICATION
 
 if TYPE_CHECKING:
     from unpad.config import ModelConfig
-    from unpad.text.tokenizer import Tokenizer
 
 POOLING = ("mean", "first")
 TENSORS = ("pt", "np")
@@ -48,12 +47,9 @@ class FeatureExtraction(Untrained):
                 raise ArgumentError(f"{name}={out[name]!r} is unknown{near}; allowed: None, {', '.join(allowed)}")
         return out
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Features of texts and pairs, as text classification takes them."""
-        return TEXT_CLASSIFICATION.encode(inputs, tokenizer, max_length, truncation=truncation, first=first)
+        return TEXT_CLASSIFICATION.encode(inputs, reader, {})
 
     def by_sequence(self, options: Mapping[str, Any]) -> bool:
         return "pooling" in options

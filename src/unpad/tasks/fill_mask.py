@@ -15,10 +15,9 @@ from unpad.data import chunks
 from unpad.data.collators import DataCollatorForLanguageModeling, DataCollatorForWholeWordMask
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say_once
-from unpad.tasks._columns import say_read, splits_of
-from unpad.tasks._task import Columns, Example, Features, Prepared, Task, no_text, spent, tokenize
+from unpad.tasks._columns import say_read, spent, splits_of, text_array
+from unpad.tasks._task import Columns, Example, Features, Prepared, Reader, Task
 from unpad.tasks.text_classification import TASK as FINDER
-from unpad.tasks.text_classification import text_array
 
 if TYPE_CHECKING:
     from unpad.batch import PackedBatch
@@ -72,7 +71,7 @@ class FillMask(Task):
             texts = [text_array(part, name, split) for name in (columns.text, *columns.more)]
             done[split] = chunks.chunked(tokenizer, texts, size, keep_last, split)
         say_read(self.name, listing(map(repr, columns.used)), splits, columns.used)
-        return Prepared(DatasetDict(done), columns, None, None, None, spent(before, tokenizer.truncation_report()))
+        return Prepared(DatasetDict(done), columns, spent(before, tokenizer))
 
     def collator(
         self, tokenizer: Tokenizer, mlm_probability: float = 0.15, whole_word_mask: bool = False, **settings: Any
@@ -84,26 +83,20 @@ class FillMask(Task):
 
     # ---- pipelines ----
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Features of texts, each with the tokenizer's mask token in it once or more; DataError names a text without."""
-        mask = _mask_of(tokenizer)
-        for i, text in enumerate(inputs):
-            if not isinstance(text, str):
-                raise no_text(f"input {first + i}", text, f"give a text with {mask} in it")
-        found = tokenize(tokenizer, list(inputs), None, max_length, truncation)
-        asked = np.flatnonzero(found.input_ids == tokenizer.mask_token_id)
+        mask = _mask_of(reader.tokenizer)
+        found = reader.features(reader.texts(inputs, f"give a text with {mask} in it"))
+        asked = np.flatnonzero(found.input_ids == reader.tokenizer.mask_token_id)
         masks = np.diff(np.searchsorted(asked, found.ends), prepend=0)
         if len(masks) and not masks.all():
             i = int(masks.argmin())
             raise DataError(
-                f"input {first + i} has {mask} only beyond its first {found.lengths[i]} tokens, which is all that is read; shorten it"
+                f"{reader.name(i)} has {mask} only beyond its first {found.lengths[i]} tokens, which is all that is read; shorten it"
                 if mask in inputs[i]
-                else f"input {first + i} has no {mask}: {inputs[i]!r:.60}; write {mask} where a word is to be guessed"
+                else f"{reader.name(i)} has no {mask}: {inputs[i]!r:.60}; write {mask} where a word is to be guessed"
             )
-        return replace(found, notes=tokenizer, asked=asked)
+        return replace(found, notes=reader.tokenizer, asked=asked)
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`top_k` (None: 5) and `targets` (None: all words; a word or a list of words)."""
@@ -162,13 +155,12 @@ class FillMask(Task):
         out = []
         for guesses in found:
             sequence = texts[len(guesses) == 1]
-            parts = [
-                [
-                    {"score": score, "token": int(i), "token_str": words[int(i)], "sequence": next(sequence)}
-                    for score, i in zip(*guess.tolist(), strict=True)
-                ]
-                for guess in guesses
-            ]
+            parts: list[Any] = [[] for _ in guesses]
+            for part, guess in zip(parts, guesses, strict=True):
+                for score, i in zip(*guess.tolist(), strict=True):
+                    part.append(
+                        {"score": score, "token": int(i), "token_str": words[int(i)], "sequence": next(sequence)}
+                    )
             out.append(parts[0] if len(parts) == 1 else parts)
         return out
 

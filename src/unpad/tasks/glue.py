@@ -1,10 +1,8 @@
-"""The tasks of the GLUE benchmark (Wang et al., 2018) by name: columns, label names, figures and the split to judge on."""
+"""The tasks of the GLUE benchmark (Wang et al., 2018) by name: columns, label names and the split to judge on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from unpad.errors import ArgumentError, listing, nearest
 
 
 @dataclass(frozen=True)
@@ -17,21 +15,18 @@ class GlueTask:
     """Column of the second text."""
     label_names: tuple[str, ...] | None
     """Names of the labels 0, 1, ...; None for numbers from 0 to 5 (regression)."""
-    figures: tuple[str, ...] = ("accuracy",)
-    """Names of its figures; the first one decides."""
     eval_split: str = "validation"
     """The split to judge on; the labels of the test splits are hidden."""
 
 
 _ENTAILED = ("entailment", "not_entailment")
 _NLI = ("entailment", "neutral", "contradiction")
-_SAME = ("accuracy", "f1")
 GLUE: dict[str, GlueTask] = {
-    "cola": GlueTask("sentence", None, ("unacceptable", "acceptable"), ("matthews_correlation",)),
+    "cola": GlueTask("sentence", None, ("unacceptable", "acceptable")),
     "sst2": GlueTask("sentence", None, ("negative", "positive")),
-    "mrpc": GlueTask("sentence1", "sentence2", ("not_equivalent", "equivalent"), _SAME),
-    "qqp": GlueTask("question1", "question2", ("not_duplicate", "duplicate"), _SAME),
-    "stsb": GlueTask("sentence1", "sentence2", None, ("pearson", "spearmanr")),
+    "mrpc": GlueTask("sentence1", "sentence2", ("not_equivalent", "equivalent")),
+    "qqp": GlueTask("question1", "question2", ("not_duplicate", "duplicate")),
+    "stsb": GlueTask("sentence1", "sentence2", None),
     "mnli": GlueTask("premise", "hypothesis", _NLI, eval_split="validation_matched"),
     "mnli_matched": GlueTask("premise", "hypothesis", _NLI),
     "mnli_mismatched": GlueTask("premise", "hypothesis", _NLI),
@@ -41,14 +36,6 @@ GLUE: dict[str, GlueTask] = {
     "ax": GlueTask("premise", "hypothesis", _NLI, eval_split="test"),
 }
 """Name of a configuration of the data set "glue" -> the task."""
-
-
-def glue_task(name: str) -> GlueTask:
-    """The GLUE task called `name`, in any case and with or without a hyphen ("STS-B"). Raises ArgumentError for others."""
-    plain = str(name).lower().replace("-", "")
-    if plain not in GLUE:
-        raise ArgumentError(f"GLUE has no task {name!r}{nearest(plain, GLUE)}; it has: {listing(GLUE, 20)}")
-    return GLUE[plain]
 
 
 def glue_of(name: str | None, text: str, text_pair: str | None) -> GlueTask | None:

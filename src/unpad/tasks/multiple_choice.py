@@ -14,13 +14,10 @@ import numpy as np
 
 from unpad.data.collators import DataCollatorForMultipleChoice
 from unpad.errors import ArgumentError, DataError, listing
-from unpad.metrics import load_metric
-from unpad.tasks._columns import check_named, lists_of, one_of, say_lost, say_read, splits_of
-from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent, tokenize
+from unpad.tasks._columns import check_named, check_there, dataset_of, lists_of, one_of, say_lost, say_read, splits_of
+from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Reader, Task, figure, token_columns
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unpad.config import ModelConfig
     from unpad.text.tokenizer import Tokenizer
 
@@ -32,7 +29,6 @@ CHOICES = ("choices", "options", "endings", "answers", "candidates")
 NUMBERED = re.compile(r"(?:ending|choice|option|answer|sol)_?([0-9a-e])", re.IGNORECASE)
 """Names of columns with one choice each."""
 LABELS = ("label", "labels", "answer", "answerKey", "answer_key", "gold", "target")
-BLOCK = 10_000  # rows per call of the tokenizer: a bound for the memory of what the call returns
 
 
 class MultipleChoice(Task):
@@ -81,21 +77,17 @@ class MultipleChoice(Task):
 
         splits, before = splits_of(raw), tokenizer.truncation_report()
         done = {s: _tokenized(part, tokenizer, columns, max_length, s) for s, part in splits.items()}
-        lost = spent(before, tokenizer.truncation_report())
-        say_lost(lost, max_length or tokenizer.model_max_length)
+        lost = say_lost(before, tokenizer, max_length)
         say_read(self.name, listing(columns.used), splits, columns.used, always=True)
-        return Prepared(DatasetDict(done), columns, None, None, None, lost)
+        return Prepared(DatasetDict(done), columns, lost)
 
     def collator(self, tokenizer: Tokenizer, **settings: Any) -> Any:
         return DataCollatorForMultipleChoice(tokenizer)
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """One sequence per choice of each input; `notes` are the choices. Raises DataError, naming the input, for anything else."""
-        texts, pairs = _pairs([_checked(item, f"input {first + i}") for i, item in enumerate(inputs)])
-        found = tokenize(tokenizer, texts, pairs, max_length, truncation)
+        texts, pairs = _pairs([_checked(item, reader.name(i)) for i, item in enumerate(inputs)])
+        found = reader.features(texts, pairs)
         choices = [list(item["choices"]) for item in inputs]
         owner = np.repeat(np.arange(len(choices)), list(map(len, choices)))
         return replace(found, notes=choices, cut=np.unique(owner[found.cut]))
@@ -116,7 +108,7 @@ class MultipleChoice(Task):
 
     def metrics(self, config: ModelConfig, notes: Any = None) -> Judge:
         """`accuracy`: the share of rows whose right choice has the highest score."""
-        return _Accuracy([Part("accuracy", load_metric("accuracy"), "accuracy")])
+        return Judge([figure("accuracy")])
 
     def row_input(self, row: Mapping[str, Any], columns: Columns) -> Any:
         first, second = row[columns.text], None if columns.text_pair is None else row[columns.text_pair]
@@ -131,11 +123,6 @@ class MultipleChoice(Task):
         place = _place(row.get(columns.label), choices, keys) if columns.label else None
         truth = None if place in (None, -1) else choices[place or 0]
         return Example([first, " | ".join(seconds)], answer[0]["choice"], truth)
-
-
-class _Accuracy(Judge):
-    def reduce(self, logits: Tensor) -> Tensor:
-        return logits.argmax(-1)
 
 
 TASK = MultipleChoice()
@@ -185,14 +172,10 @@ def _place(label: Any, choices: Sequence[str], keys: list[str]) -> int | None:
 
 def _tokenized(part: Any, tokenizer: Tokenizer, columns: Columns, max_length: int | None, split: str) -> Any:
     """One split as a data set of nested token lists, built from flat arrays."""
-    import pyarrow as pa
-    from datasets import Dataset, NamedSplit
-
-    used = [name for name in columns.used if name in part.column_names]  # a split may have no labels
-    if missing := [name for name in columns.used if name not in used and name != columns.label]:
-        raise DataError(
-            f"split {split!r} has no column {missing[0]!r}; its columns are: {listing(part.column_names, 40)}"
-        )
+    # a split may have no labels
+    used = [name for name in columns.used if name in part.column_names or name != columns.label]
+    for name in used:
+        check_there(part, name, split)
     items, labels, count = [], [], 0
     for number, row in enumerate(part.with_format(None).select_columns(used)):
         here = f"row {number} of {split!r}"
@@ -206,13 +189,7 @@ def _tokenized(part: Any, tokenizer: Tokenizer, columns: Columns, max_length: in
             raise DataError(f"label {label!r} in {here} is no choice; give 0..{count - 1} or {listing(keys)}")
         if (labels[-1] == -1) != (labels[0] == -1):
             raise DataError(f"row {labels.index(-1)} of {split!r} has no label; fill it in or filter it out")
-    table: dict[str, list[Any]] = {"input_ids": [], "token_type_ids": []}
-    for start in range(0, len(items), BLOCK):
-        found = tokenize(tokenizer, *_pairs(items[start : start + BLOCK]), max_length, True)
-        types = np.zeros_like(found.input_ids) if found.token_type_ids is None else found.token_type_ids
-        rows = np.arange(count, len(found) + 1, count)
-        for name, values in (("input_ids", found.input_ids), ("token_type_ids", types)):
-            table[name].append(lists_of(lists_of(values.astype(np.int32), found.ends), rows))
-    if labels[0] != -1:
-        table["labels"] = [pa.array(labels)]
-    return Dataset(pa.table({n: pa.chunked_array(c) for n, c in table.items()}), split=NamedSplit(split))
+    found = token_columns(tokenizer, *_pairs(items), max_length)
+    ends = np.arange(1, len(items) + 1) * count
+    table: dict[str, Any] = {name: lists_of(column.combine_chunks(), ends) for name, column in found.items()}
+    return dataset_of(table if labels[0] == -1 else {**table, "labels": labels}, split)

@@ -15,10 +15,9 @@ import numpy as np
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.metrics import load_metric
 from unpad.notices import say
-from unpad.tasks._columns import check_named, one_of, splits_of
-from unpad.tasks._labels import whole_column
+from unpad.tasks._columns import check_named, one_of, spent, splits_of, whole_column
 from unpad.tasks._spans import Gold, Windows, best_spans, cut, dataset, probabilities
-from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, spent
+from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Reader, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +97,7 @@ class QuestionAnswering(Task):
             features, windows = cut(tokenizer, questions, contexts, window, stride)
             notes[split], done[split] = (windows, gold), dataset(features, windows, gold, split)
             say(f"{split}: {len(kept)} questions make {len(features)} windows of at most {window} tokens (stride {stride})")  # fmt: skip
-        return Prepared(DatasetDict(done), columns, None, None, None, spent(before, tokenizer.truncation_report()), notes)  # fmt: skip
+        return Prepared(DatasetDict(done), columns, spent(before, tokenizer), notes=notes)  # fmt: skip
 
     def inputs(self, inputs: Any, options: dict[str, Any]) -> Any:
         """`question=` and `context=` (texts, or lists of which each question has its own context or all have the same) as pairs."""
@@ -114,20 +113,17 @@ class QuestionAnswering(Task):
             raise DataError(f"{len(question)} questions have {len(every)} contexts; give one, or one for each question")  # fmt: skip
         return list(zip(question, every, strict=True))
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Windows of `(question, context)` and `{"question": ..., "context": ...}`. Raises DataError, naming the input."""
-        names, limit = [f"input {first + i}" for i in range(len(inputs))], max_length or tokenizer.model_max_length  # fmt: skip
+        names, limit = list(map(reader.name, range(len(inputs)))), reader.limit
         window = options.get("max_seq_len", min(OPTIONS["max_seq_len"], limit))
         stride = options.get("doc_stride", min(OPTIONS["doc_stride"], window // 2))
         questions, contexts = zip(*map(_pair, inputs, names), strict=True)
         if window > limit:
             raise ArgumentError(f"max_seq_len={window} is more than the {limit} tokens that the model takes; give less")  # fmt: skip
         most = options.get("max_question_len", OPTIONS["max_question_len"])
-        short = _fitting(tokenizer, questions, names, window, stride, "doc_stride", most)
-        features, windows = cut(tokenizer, short, list(contexts), window, stride, whole_words=True)
+        short = _fitting(reader.tokenizer, questions, names, window, stride, "doc_stride", most)
+        features, windows = cut(reader.tokenizer, short, list(contexts), window, stride, whole_words=True)
         return replace(features, notes=windows)
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,12 +171,10 @@ class QuestionAnswering(Task):
 
     def example(self, row: Mapping[str, Any], answer: Any, columns: Columns, prepared: Prepared) -> Example:
         said, texts = answer["answer"] or "(no answer)", [row[columns.text], row[str(columns.text_pair)]]
-        right = (
-            [text for text, _ in _pairs(row[columns.label])] or ["(no answer)"]
-            if columns.label and columns.label in row
-            else []
-        )
-        return Example(texts, said, next(iter(right), None), said in right or not right)
+        if columns.label is None or columns.label not in row:
+            return Example(texts, said, right=True)
+        right = [text for text, _ in _pairs(row[columns.label])] or ["(no answer)"]
+        return Example(texts, said, right[0], said in right)
 
 
 class _Figures(Judge):

@@ -24,16 +24,8 @@ class Summarization(TextToText):
     key = "summary"
     sources = ("document", "article", "text", "body", "email_body", "dialogue", "review_body", "content", "source")
     targets = (
-        "summary",
-        "highlights",
-        "subject_line",
-        "subject",
-        "headline",
-        "review_title",
-        "title",
-        "abstract",
-        "target",
-    )
+        "summary", "highlights", "subject_line", "subject", "headline", "review_title", "title", "abstract", "target",
+    )  # fmt: skip
 
     def parts(self) -> list[Part]:
         metric = load_metric("rouge")

@@ -12,13 +12,12 @@ import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.metrics import load_metric
-from unpad.tasks._columns import check_named, is_text, lists_of, not_found, one_of, say_lost, say_read, splits_of
-from unpad.tasks._labels import MULTI, REGRESSION, SINGLE, Targets, read_targets, whole_column
-from unpad.tasks._task import Columns, Example, Features, Judge, Part, Prepared, Task, no_text, spent, tokenize
-from unpad.tasks.glue import glue_of, glue_task
+from unpad.tasks._columns import check_named, holds_text, not_found, one_of, say_lost, say_read, splits_of, text_array
+from unpad.tasks._labels import MULTI, REGRESSION, SINGLE, read_targets
+from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Reader, Task, figure, no_text, token_columns
+from unpad.tasks.glue import glue_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from torch import Tensor
 
     from unpad.config import ModelConfig
@@ -36,8 +35,6 @@ LABELS = (
 )  # fmt: skip
 """Names by which data sets call the answer; `label` and `labels` go before all of them."""
 FUNCTIONS = ("softmax", "sigmoid", "none")
-BLOCK = 50_000
-"""Rows per call of the tokenizer when a data set is prepared: a bound for the memory of what the call returns."""
 
 
 class TextClassification(Task):
@@ -63,7 +60,10 @@ class TextClassification(Task):
         when a label must be there, False when none is looked for, None for either. Raises DataError, with the
         columns that there are, when one is missing or several could be meant.
         """
-        features = _first(dataset).features
+        part = one_of(dataset)
+        features = getattr(part, "features", None)
+        if not isinstance(features, Mapping):
+            raise DataError(f"a {type(part).__name__} has no columns with known types; load it with load_dataset(...)")
         check_named({"text": text, "text_pair": text_pair, "label": label}, features)
         if text is None:
             text, text_pair = _find_texts(features, text_pair, label)
@@ -96,36 +96,32 @@ class TextClassification(Task):
         targets = read_targets(splits, columns.label, label_names)
         before, done = tokenizer.truncation_report(), {}
         for split, part in splits.items():
-            texts = _texts(part, columns.text, split)
-            pairs = None if columns.text_pair is None else _texts(part, columns.text_pair, split)
-            done[split] = _tokenized(tokenizer, texts, pairs, max_length, targets.values[split], targets, split)
-        lost = spent(before, tokenizer.truncation_report())
-        say_lost(lost, max_length or tokenizer.model_max_length)
+            read = [name for name in (columns.text, columns.text_pair) if name is not None]
+            texts, pairs = [*(text_array(part, name, split).to_pylist() for name in read), None][:2]
+            done[split] = targets.joined(token_columns(tokenizer, texts, pairs, max_length), split)
+        lost = say_lost(before, tokenizer, max_length)
         pair = f" and {columns.text_pair!r}" if columns.text_pair else ""
         answer = f", the label is {columns.label!r}" if columns.label else ""
         say_read(self.name, f"{columns.text!r}{pair}{answer}", splits, (columns.text, columns.text_pair, columns.label))
         notes = {} if glue is None else dict.fromkeys((*splits, "validation"), settings["data_name"])
-        return Prepared(DatasetDict(done), columns, targets.names, targets.count, targets.kind, lost, notes)
+        return Prepared(DatasetDict(done), columns, lost, targets.names, targets.count, targets.kind, notes)
 
     # ---- pipelines ----
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Features of texts, `(a, b)` tuples and `{"text": a, "text_pair": b}` dictionaries, also mixed.
 
-        `first` is the number of the first input in messages. Raises DataError, naming the input, for anything else.
+        Raises DataError, naming the input, for anything else.
         """
         kinds = set(map(type, inputs))
         if kinds <= {str}:
-            return tokenize(tokenizer, list(inputs), None, max_length, truncation)
-        rows = [_pair(item, first + i) for i, item in enumerate(inputs)]
+            return reader.features(list(inputs))
+        rows = [_pair(item, reader.first + i) for i, item in enumerate(inputs)]
         alone = np.array([b is None for _, b in rows])
         if alone.all() or not alone.any():
             pairs = None if alone.all() else [b for _, b in rows if b is not None]
-            return tokenize(tokenizer, [a for a, _ in rows], pairs, max_length, truncation)
-        return _mixed(tokenizer, rows, alone, max_length, truncation)
+            return reader.features([a for a, _ in rows], pairs)
+        return _mixed(reader, rows, alone)
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`top_k` (None counts: all labels) and `function_to_apply` (None and "default" do not)."""
@@ -178,19 +174,15 @@ class TextClassification(Task):
         name of a GLUE task as `notes`, its figures.
         """
         kind = config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
-        return _Figures(kind, config.num_labels, () if notes is None else glue_task(notes).figures)
+        return _Figures(kind, config.num_labels, notes)
 
     def example(self, row: Mapping[str, Any], answer: Any, columns: Columns, prepared: Prepared) -> Example:
         truth, names = None if columns.label is None else row[columns.label], prepared.label_names
         if isinstance(truth, list):
-            on = (
-                truth
-                if all(isinstance(t, str) for t in truth)
-                else [names[i] if names else i for i, t in enumerate(truth) if t]
-            )
-            truth = listing(on)
-        elif truth is not None:
-            truth = names[truth] if names and isinstance(truth, int) and truth < len(names) else truth
+            named = all(isinstance(name, str) for name in truth)
+            truth = listing(truth if named else [names[i] if names else i for i, on in enumerate(truth) if on])
+        elif names and isinstance(truth, int) and truth < len(names):
+            truth = names[truth]
         texts = [row[name] for name in (columns.text, columns.text_pair) if name is not None]
         shown = str(answer["label"]) if prepared.label_names else f"{answer['score']:.3f}"
         return Example(texts, shown, None if truth is None else str(truth))
@@ -199,26 +191,19 @@ class TextClassification(Task):
 class _Figures(Judge):
     """Keeps one integer per sample (C for several labels, a float for regression), never the logits."""
 
-    def __init__(self, kind: str, labels: int, glue: Sequence[str] = ()) -> None:
+    def __init__(self, kind: str, labels: int, glue: str | None) -> None:
         self.kind = kind
-        accuracy = Part("accuracy", load_metric("accuracy"), "accuracy")
-        macro = Part("f1_macro", load_metric("f1"), "f1", {"average": "macro"})
-        if kind == REGRESSION:
-            mse = Part("mse", load_metric("mse"), "mse")
-            ranks = Part("spearmanr", load_metric("spearmanr"), "spearmanr")
-            pearson = Part("pearson", load_metric("pearsonr"), "pearsonr")
-            parts = [pearson, ranks, mse] if labels == 1 else [mse]
+        macro = figure("f1_macro", "f1", average="macro")
+        if glue is not None:
+            metric: Any = load_metric("glue", glue)
+            parts = [figure(metric.rename.get(name, name), part) for name, part in metric.parts.items()]
+        elif kind == REGRESSION:
+            correlations = [figure("pearson", "pearsonr"), figure("spearmanr")] if labels == 1 else []
+            parts = [*correlations, figure("mse")]
         elif kind == MULTI:
-            parts = [Part("f1_micro", load_metric("f1"), "f1", {"average": "micro"}), macro]
-        elif labels == 2:
-            parts = [accuracy, Part("f1", load_metric("f1"), "f1")]
+            parts = [figure("f1_micro", "f1", average="micro"), macro]
         else:
-            parts = [accuracy, macro]
-        if glue:
-            known = {part.key: part for part in (*parts, accuracy)}
-            name = "matthews_correlation"
-            known[name] = Part(name, load_metric(name), name)
-            parts = [known[figure] for figure in glue]
+            parts = [figure("accuracy"), figure("f1") if labels == 2 else macro]
         super().__init__(parts)
 
     def reduce(self, logits: Tensor) -> Tensor:
@@ -271,28 +256,24 @@ def _pair(item: Any, row: int) -> tuple[str, str | None]:
 
 
 def _no_text(where: str, value: Any) -> DataError:
-    return no_text(
-        where, value, "decode it first: value.decode()" if isinstance(value, bytes) else "leave it out, or pass ''"
-    )
+    advice = "decode it first: value.decode()" if isinstance(value, bytes) else "leave it out, or pass ''"
+    return no_text(where, value, advice)
 
 
-def _mixed(
-    tokenizer: Tokenizer, rows: list[tuple[str, str | None]], alone: np.ndarray, max_length: int | None, truncation: bool | str
-) -> Features:  # fmt: skip
+def _mixed(reader: Reader, rows: list[tuple[str, str | None]], alone: np.ndarray) -> Features:
     """Single texts and pairs in one list: two calls of the tokenizer, merged in the order of the rows."""
     order = np.concatenate([np.flatnonzero(alone), np.flatnonzero(~alone)])
-    texts = tokenize(tokenizer, [a for a, b in rows if b is None], None, max_length, truncation)
+    texts = reader.features([a for a, b in rows if b is None])
     both = [(a, b) for a, b in rows if b is not None]
-    pairs = tokenize(tokenizer, [a for a, _ in both], [b for _, b in both], max_length, truncation)
+    pairs = reader.features([a for a, _ in both], [b for _, b in both])
     lengths = np.concatenate([texts.lengths, pairs.lengths])
     ends = np.cumsum(lengths)
     back = np.argsort(order)
     place = np.concatenate([np.arange(ends[i] - lengths[i], ends[i]) for i in back])
     types = None
     if texts.token_type_ids is not None or pairs.token_type_ids is not None:
-        types = np.concatenate(
-            [np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids for f in (texts, pairs)]
-        )[place]
+        kinds = [np.zeros_like(f.input_ids) if f.token_type_ids is None else f.token_type_ids for f in (texts, pairs)]
+        types = np.concatenate(kinds)[place]
     cut = np.concatenate([order[texts.cut], order[len(texts) + pairs.cut]])
     return Features(np.concatenate([texts.input_ids, pairs.input_ids])[place], types, lengths[back], cut=cut)
 
@@ -300,19 +281,9 @@ def _mixed(
 # ---- columns ----
 
 
-def _first(dataset: Any) -> Any:
-    """The data set itself, or the split of a dictionary that stands for all, with the types of its columns."""
-    dataset = one_of(dataset)
-    if not isinstance(getattr(dataset, "features", None), Mapping):
-        raise DataError(
-            f"a {type(dataset).__name__} has no columns with known types; load the data with load_dataset(...)"
-        )
-    return dataset
-
-
 def _find_texts(features: Mapping[str, Any], second: str | None, label: str | None) -> tuple[str, str | None]:
     """(text, second text or None); `second` and `label` are the columns that the caller has named for these."""
-    texts = {name.lower(): name for name, f in features.items() if _is_text(f) and name not in (second, label)}
+    texts = {name.lower(): name for name, f in features.items() if holds_text(f) and name not in (second, label)}
     if second is not None:
         partners = [a for a, b in PAIRS if b == second.lower() and a in texts]
         if partners:
@@ -353,73 +324,6 @@ def _unnamed(splits: Mapping[str, Any], label: str | None) -> bool:
     return str(getattr(feature, "dtype", "")).startswith("int") and not hasattr(feature, "names")
 
 
-def _is_text(feature: Any) -> bool:
-    return getattr(feature, "dtype", None) in ("string", "large_string") and not hasattr(feature, "names")
-
-
 def _unclear(option: str, found: Sequence[str], features: Mapping[str, Any], more: str = "") -> DataError:
-    return DataError(
-        f"the {option} could be {', '.join(found[:-1])} or {found[-1]}; name it with {option}={more}; "
-        f"the columns are: {listing(features, 40)}"
-    )
-
-
-def _texts(part: Any, column: str, split: str) -> list[str]:
-    return text_array(part, column, split).to_pylist()
-
-
-def text_array(part: Any, column: str, split: str) -> pa.Array:
-    """A column of texts; DataError, naming the row, for one that is missing, and for a column of anything else."""
-    array = whole_column(part, column, split)
-    if array.null_count:
-        row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        raise DataError(
-            f"row {row} of {split!r} has no text in {column!r} ({array.null_count} such row(s)); "
-            f"fill it with '' or filter it out: dataset.filter(lambda row: row[{column!r}] is not None)"
-        )
-    if not is_text(array.type):
-        raise DataError(
-            f"column {column!r} of {split!r} holds {array.type}, not texts; name another one with text= or text_pair=, or cast it to string"
-        )
-    return array
-
-
-def _tokenized(
-    tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, max_length: int | None, labels: np.ndarray | None,
-    targets: Targets, split: str,
-) -> Any:  # fmt: skip
-    """One split as a data set of token and label columns, built from flat arrays: no dictionary per row."""
-    import pyarrow as pa
-    from datasets import ClassLabel, Dataset, DatasetInfo, Features, List, NamedSplit, Value
-
-    blocks = [
-        tokenize(tokenizer, texts[i : i + BLOCK], None if pairs is None else pairs[i : i + BLOCK], max_length, True)
-        for i in range(0, len(texts), BLOCK)
-    ]
-    typed = any(block.token_type_ids is not None for block in blocks)
-
-    def lists(name: str, dtype: Any) -> pa.ChunkedArray:
-        chunks = []
-        for block in blocks:
-            values = getattr(block, name)
-            values = np.zeros(len(block.input_ids), dtype) if values is None else values.astype(dtype)
-            chunks.append(lists_of(values, block.ends))
-        return pa.chunked_array(chunks)
-
-    table = {"input_ids": lists("input_ids", np.int32)}
-    features: dict[str, Any] = {"input_ids": List(Value("int32"))}
-    if typed:
-        table["token_type_ids"] = lists("token_type_ids", np.int8)
-        features["token_type_ids"] = List(Value("int8"))
-    if labels is not None and targets.kind == SINGLE:
-        table["labels"] = pa.chunked_array([pa.array(labels, pa.int64())])
-        features["labels"] = Value("int64") if targets.names is None else ClassLabel(names=targets.names)
-    elif labels is not None and labels.ndim == 2:
-        ends = np.arange(1, len(labels) + 1) * labels.shape[1]
-        table["labels"] = pa.chunked_array([lists_of(labels.astype(np.float32).ravel(), ends)])
-        features["labels"] = List(Value("float32"))
-    elif labels is not None:
-        table["labels"] = pa.chunked_array([pa.array(labels.astype(np.float32))])
-        features["labels"] = Value("float32")
-    info = DatasetInfo(features=Features(features))
-    return Dataset(pa.table(table).cast(info.features.arrow_schema), info=info, split=NamedSplit(split))
+    could = f"the {option} could be {', '.join(found[:-1])} or {found[-1]}"
+    return DataError(f"{could}; name it with {option}={more}; the columns are: {listing(features, 40)}")

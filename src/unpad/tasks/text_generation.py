@@ -15,11 +15,10 @@ from unpad.data.chunks import documents_to_rows, token_weights
 from unpad.data.collators import DataCollatorForLanguageModeling
 from unpad.errors import ArgumentError, DataError, listing
 from unpad.notices import say
-from unpad.tasks._columns import say_read, splits_of
+from unpad.tasks._columns import dataset_of, lists_of, say_read, spent, splits_of, text_array
 from unpad.tasks._generation import FORMS, NO_LIMIT, checked, results, tokenized
-from unpad.tasks._task import Columns, Example, Features, Prepared, Task, no_text, spent, tokenize
+from unpad.tasks._task import Columns, Example, Features, Prepared, Reader, Task
 from unpad.tasks.text_classification import TASK as FINDER
-from unpad.tasks.text_classification import text_array
 
 if TYPE_CHECKING:
     from unpad.config import ModelConfig
@@ -64,8 +63,7 @@ class TextGeneration(Task):
         Of the rows for training, tokens that are one of the `keywords` (a list, or one text with commas) weigh 1 + `keyword_weight` in
         the loss. Raises ArgumentError for settings out of range, DataError for rows without a text and for too short a corpus.
         """
-        import pyarrow as pa
-        from datasets import Dataset, DatasetDict
+        from datasets import DatasetDict
 
         limit = max_length or tokenizer.model_max_length
         size = min(BLOCK_SIZE, limit) if block_size is None else block_size
@@ -75,14 +73,14 @@ class TextGeneration(Task):
         splits, before, done = splits_of(raw), tokenizer.truncation_report(), {}
         for split, part in splits.items():
             texts = [t for name in (columns.text, *columns.more) for t in text_array(part, name, split).to_pylist()]
-            documents = Dataset(pa.table({"input_ids": tokenized(tokenizer, texts, "text", NO_LIMIT, split)}))
+            documents = dataset_of({"input_ids": tokenized(tokenizer, texts, "text", NO_LIMIT, split)}, split)
             rows = documents_to_rows(documents, size, tokenizer.eos_token_id, across=across, keep_last=keep_last, split=split)  # fmt: skip
             weighed = heavy and split == ("train" if "train" in splits else next(iter(splits)))
             done[split] = _weighed(rows, heavy, keyword_weight) if weighed else rows
         if tokenizer.eos_token_id is None:
             say("the tokenizer has no end token, so the model does not learn where a text ends")
         say_read(self.name, listing(map(repr, columns.used)), splits, columns.used)
-        return Prepared(DatasetDict(done), columns, None, None, None, spent(before, tokenizer.truncation_report()))
+        return Prepared(DatasetDict(done), columns, spent(before, tokenizer))
 
     def collator(self, tokenizer: Tokenizer, **settings: Any) -> DataCollatorForLanguageModeling:
         return DataCollatorForLanguageModeling(tokenizer, mlm=False)
@@ -97,20 +95,16 @@ class TextGeneration(Task):
         return {"stop_strings" if name == "stop_sequence" else name: value for name, value in options.items()}
 
     def writing(self, config: ModelConfig, tokenizer: Tokenizer, options: Mapping[str, Any]) -> dict[str, Any]:
-        return (config.extra.get("task_specific_params") or {}).get(self.name) or {}
+        return config.task_settings.get(self.name, {})
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Features of prompts, long ones without their beginning; an empty one is the token that begins a text. `notes` are the prompts."""
-        for i, text in enumerate(inputs):
-            if not isinstance(text, str):
-                raise no_text(f"input {first + i}", text, "give a prompt, or a list of them")
+        prompts = reader.texts(inputs, "give a prompt, or a list of them")
+        tokenizer, config = reader.tokenizer, reader.config
         prefix = options.get("prefix") or (config.extra.get("prefix") if config is not None else None) or ""
         side, tokenizer.truncation_side = tokenizer.truncation_side, "left"  # what stands last matters most
         try:
-            found = tokenize(tokenizer, [prefix + text for text in inputs], None, max_length, truncation)
+            found = reader.features([prefix + text for text in prompts])
         finally:
             tokenizer.truncation_side = side
         if not found.lengths.all():
@@ -118,14 +112,11 @@ class TextGeneration(Task):
             empty = np.flatnonzero(found.lengths == 0)
             if begin is None:
                 raise DataError(
-                    f"input {first + empty[0]} has no tokens, and the model none to begin with; give a prompt"
+                    f"{reader.name(int(empty[0]))} has no tokens, and the model none to begin with; give a prompt"
                 )
-            found = replace(
-                found,
-                input_ids=np.insert(found.input_ids, found.ends[empty], begin),
-                lengths=np.maximum(found.lengths, 1),
-            )
-        return replace(found, notes=(tokenizer, list(inputs)))
+            ids = np.insert(found.input_ids, found.ends[empty], begin)
+            found = replace(found, input_ids=ids, lengths=np.maximum(found.lengths, 1))
+        return replace(found, notes=(tokenizer, prompts))
 
     def answers(self, found: Any, features: Features, config: ModelConfig, options: Mapping[str, Any]) -> list[Any]:
         """For each prompt a list (of `num_return_sequences`) of `{"generated_text": prompt and text}`; without the prompt where
@@ -169,9 +160,6 @@ def _keyword_ids(tokenizer: Tokenizer, keywords: Sequence[str] | str | None, wei
 
 def _weighed(rows: Any, heavy: list[int], weight: float) -> Any:
     """Rows with `weights`, one float32 per token."""
-    import pyarrow as pa
-    from datasets import Dataset
-
     ids = rows.with_format("arrow")[:]["input_ids"].combine_chunks()
-    weights = pa.ListArray.from_arrays(ids.offsets, token_weights(ids.values.to_numpy(), heavy, weight))
-    return Dataset(pa.table({"input_ids": ids, "weights": weights}), split=rows.split)
+    weights = lists_of(token_weights(ids.flatten().to_numpy(), heavy, weight), np.cumsum(ids.value_lengths()))
+    return dataset_of({"input_ids": ids, "weights": weights}, str(rows.split))

@@ -19,7 +19,7 @@ from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.notices import say
 from unpad.tasks import _tags
 from unpad.tasks._columns import check_named, not_found, one_of, say_lost, say_read, splits_of
-from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Task, no_text, spent
+from unpad.tasks._task import Columns, Example, Features, Judge, Prepared, Reader, Task, no_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,13 +143,12 @@ class TokenClassification(Task):
         for split, lists in words.items():
             done[split], firsts = _tags.tokenized(tokenizer, lists, tags.get(split), later, max_length)
             learned += firsts
-        lost = spent(before, tokenizer.truncation_report())
-        say_lost(lost, max_length or tokenizer.model_max_length)
+        lost = say_lost(before, tokenizer, max_length)
         if (silent := sum(len(lists.flat) for lists in words.values()) - learned) and not lost.truncated:
             say(f"{silent} words have no tokens (empty, or of characters that the tokenizer leaves out): their tags are not learned")  # fmt: skip
         answer = f", the tags are {columns.label!r}" if columns.label else ""
         say_read(self.name, f"{columns.text!r}{answer}", splits, columns.used)
-        return Prepared(DatasetDict(done), columns, names, count, None, lost)
+        return Prepared(DatasetDict(done), columns, lost, names, count)
 
     # ---- pipelines ----
 
@@ -171,16 +170,13 @@ class TokenClassification(Task):
             raise ArgumentError(f"ignore_labels={out['ignore_labels']!r:.60} must be a list of tags, such as ['O']")
         return out
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, stride: int | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """Windows of texts, lists of words and `{"tokens": words}`; neighbours share `stride` tokens (default: a quarter of a window)."""
-        items = [_item(item, f"input {first + i}") for i, item in enumerate(inputs)]
-        limit = max_length or tokenizer.model_max_length
+        items = [_item(item, reader.name(i)) for i, item in enumerate(inputs)]
+        tokenizer, limit = reader.tokenizer, reader.limit
         if limit <= tokenizer.num_special_tokens_to_add():
             raise _no_room(limit, tokenizer)
-        stride = (limit - tokenizer.num_special_tokens_to_add()) // 4 if stride is None else stride
+        stride = options.get("stride", (limit - tokenizer.num_special_tokens_to_add()) // 4)
         windows, owners, done = [], [], 0
         for given, run in groupby(items, lambda item: isinstance(item, list)):
             texts = list(run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unpad.errors import ArgumentError, DataError, listing, nearest
 from unpad.metrics import load_metric
 from unpad.notices import say, say_once
-from unpad.tasks._columns import one_of
+from unpad.tasks._columns import holds_text, one_of
 from unpad.tasks._generation import TextToText, code_of, speaking
 from unpad.tasks._task import Columns, Part
 
@@ -43,8 +43,8 @@ class Translation(TextToText):
         if DICTS in one.column_names and text in (None, DICTS) and label in (None, DICTS):
             return Columns(DICTS, label=None if labelled is False else DICTS)
         if text is None and not any(name in one.column_names for name in self.sources):
-            kinds = {n: getattr(f, "dtype", "") for n, f in (getattr(one, "features", None) or {}).items()}
-            named = [n for n, kind in kinds.items() if kind in ("string", "large_string") and n != label]
+            features = getattr(one, "features", None) or {}
+            named = [name for name, feature in features.items() if holds_text(feature) and name != label]
             text, other = (*named, None, None)[:2]
             known = label or labelled is False or any(n in one.column_names for n in self.targets)
             label = label if known else other
@@ -123,8 +123,8 @@ TASK = Translation()
 
 def _directions(config: ModelConfig) -> dict[str, Any]:
     """Settings of the model by direction (en_to_fr)."""
-    of_tasks = config.extra.get("task_specific_params") or {}
-    return {n.removeprefix("translation_"): v for n, v in of_tasks.items() if n.startswith("translation_")}
+    start = "translation_"
+    return {n.removeprefix(start): v for n, v in config.task_settings.items() if n.startswith(start)}
 
 
 def _key(language: str, there: list[str], name: str) -> str:

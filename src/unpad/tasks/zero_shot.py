@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unpad.errors import ArgumentError, DataError, listing
-from unpad.tasks._task import Features, tokenize
+from unpad.tasks._task import Features, Reader
 from unpad.tasks._untrained import Untrained
 
 if TYPE_CHECKING:
     from unpad.config import ModelConfig
-    from unpad.text.tokenizer import Tokenizer
 
 TEMPLATE = "This example is {}."
 
@@ -66,27 +65,24 @@ class ZeroShotClassification(Untrained):
             raise ArgumentError(f"multi_label={out['multi_label']!r} must be True or False")
         return out
 
-    def encode(
-        self, inputs: Sequence[Any], tokenizer: Tokenizer, max_length: int | None = None, *, truncation: bool | str = True, first: int = 0,
-        config: ModelConfig | None = None, **options: Any,
-    ) -> Features:  # fmt: skip
+    def encode(self, inputs: Sequence[Any], reader: Reader, options: Mapping[str, Any]) -> Features:
         """N K pairs of text and label sentence; of long ones the text is cut. `notes` are the texts."""
-        if config is not None:
-            entailment(config)
+        if reader.config is not None:
+            entailment(reader.config)
         if "candidate_labels" not in options:
             raise ArgumentError("zero-shot-classification needs candidate_labels=; give a list of texts, or 'a, b'")
-        for number, text in enumerate(inputs, first):
+        for number, text in enumerate(inputs, reader.first):
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"input {number} is {text!r:.40}, not a text that could be classified; leave it out")
         template = options.get("hypothesis_template", TEMPLATE)
         sentences = [template.replace("{}", label) for label in options["candidate_labels"]]
         pairs = ([text for text in inputs for _ in sentences], sentences * len(inputs))
         try:
-            cut = "only_first" if truncation is True else truncation
-            found = tokenize(tokenizer, *pairs, max_length, cut)
+            cut = "only_first" if reader.truncation is True else reader.truncation
+            found = replace(reader, truncation=cut).features(*pairs)
         except DataError:  # nothing of the text is left
             raise ArgumentError(
-                f"the candidate label {max(options['candidate_labels'], key=len)!r:.40} in its template is too long for the {max_length} "
+                f"the candidate label {max(options['candidate_labels'], key=len)!r:.40} in its template is too long for the {reader.limit} "
                 "tokens of the model; shorten it"
             ) from None
         return replace(found, notes=list(inputs), cut=np.unique(found.cut // len(sentences)))
@@ -108,10 +104,8 @@ class ZeroShotClassification(Untrained):
             scores_NK = logits_NKC[..., right].softmax(-1)
         answers = []
         for text, scores in zip(features.notes, scores_NK.numpy(), strict=True):
-            order = np.argsort(-scores, kind="stable").tolist()
-            answers.append(
-                {"sequence": text, "labels": [labels[i] for i in order], "scores": [float(scores[i]) for i in order]}
-            )
+            order = np.argsort(-scores, kind="stable")
+            answers.append({"sequence": text, "labels": [labels[i] for i in order], "scores": scores[order].tolist()})
         return answers
 
 

@@ -76,19 +76,16 @@ def plan_for(
     pad = _choice("padding", padding, _PADDING)
     cut = _choice("truncation", truncation, _TRUNCATION)
     if pad == "longest" and max_length is not None and cut is None:
-        say_once(
-            "max_length has no effect with padding=True and no truncation; pass truncation=True or padding='max_length'"
-        )
+        how = "pass truncation=True or padding='max_length'"
+        say_once(f"max_length has no effect with padding=True and no truncation; {how}")
     limit = tokenizer.model_max_length if max_length is None else max_length
     if limit >= 10**20:  # no limit is known, so there is nothing to pad or cut to
         pad, cut = (None if pad == "max_length" else pad), None
     side, cut_side = side or tokenizer.padding_side, tokenizer.truncation_side
     room = limit - specials
     if pad and tokenizer.pad_token is None:
-        raise ArgumentError(
-            "padding needs a pad token and this tokenizer has none; set tokenizer.pad_token = tokenizer.eos_token, "
-            "or call add_special_tokens({'pad_token': '[PAD]'})"
-        )
+        how = "set tokenizer.pad_token = tokenizer.eos_token, or call add_special_tokens({'pad_token': '[PAD]'})"
+        raise ArgumentError(f"padding needs a pad token and this tokenizer has none; {how}")
     for name, value in (("padding_side", side), ("truncation_side", cut_side)):
         if value not in ("left", "right"):
             raise ArgumentError(f"{name}={value!r} is not known; allowed are 'left' and 'right'")
@@ -97,22 +94,15 @@ def plan_for(
     if pad and cut and multiple and limit % multiple:
         raise ArgumentError(f"max_length={limit} is no multiple of pad_to_multiple_of={multiple}; round one of them")
     if cut and room < 0:
-        raise ArgumentError(
-            f"max_length={limit} leaves no room for the {specials} special tokens; give {specials} or more"
-        )
+        raise ArgumentError(f"max_length={limit} leaves no room for {specials} special tokens; give {specials} or more")
     if cut and not 0 <= stride < max(1, room):
-        raise ArgumentError(
-            f"stride={stride} must be from 0 to below max_length less special tokens ({limit} - {specials} = {room})"
-        )
+        allowed = f"max_length less special tokens ({limit} - {specials} = {room})"
+        raise ArgumentError(f"stride={stride} must be from 0 to below {allowed}")
     cutting = {"max_length": limit, "stride": stride, "strategy": cut, "direction": cut_side}
     filling = {
-        "length": limit if pad == "max_length" else None,
-        "direction": side,
-        "pad_id": tokenizer.pad_token_id,
-        "pad_token": tokenizer.pad_token,
-        "pad_type_id": tokenizer.pad_token_type_id,
-        "pad_to_multiple_of": multiple,
-    }
+        "length": limit if pad == "max_length" else None, "direction": side, "pad_id": tokenizer.pad_token_id,
+        "pad_token": tokenizer.pad_token, "pad_type_id": tokenizer.pad_token_type_id, "pad_to_multiple_of": multiple,
+    }  # fmt: skip
     return Plan(cutting if cut else None, filling if pad else None)
 
 
@@ -138,9 +128,8 @@ def prepare_seq2seq_batch(
 ) -> Any:  # fmt: skip
     """Sources, and with `tgt_texts` the column `labels`: the older spelling of a call with `text_target=`."""
     for name in ("src_lang", "tgt_lang"):
-        if options.get(name) is not None:
-            setattr(tokenizer, name, options[name])
-        options.pop(name, None)
+        if (code := options.pop(name, None)) is not None:
+            setattr(tokenizer, name, code)
     shared = {"padding": padding, "truncation": truncation, "return_tensors": return_tensors, **options}
     batch = tokenizer(src_texts, max_length=max_length, **shared)
     if tgt_texts is not None:
@@ -186,10 +175,8 @@ def _batch(what: str, value: Any, words: bool) -> tuple[list[Any], bool]:
     value = _sequence(what, value)
     if isinstance(value, str):
         if words:
-            raise DataError(
-                f"{what!r} is a string, but is_split_into_words=True asks for a list of words; "
-                "split it or leave the option out"
-            )
+            wrong = f"{what!r} is a string, but is_split_into_words=True asks for a list of words"
+            raise DataError(f"{wrong}; split it or leave the option out")
         return [value], True
     if not words:
         return list(value), False
@@ -242,9 +229,7 @@ def problem_of(row: Any, words: bool) -> str:
     return f"{row!r:.40} ({type(row).__name__}), not a string; drop the row, or fill it with ''"
 
 
-def explained(
-    rust: Any, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException
-) -> DataError:  # fmt: skip
+def explained(rust: Any, what: str, rows: list[Any], words: bool, specials: bool, error: BaseException) -> DataError:
     """The row that made the Rust tokenizer refuse a batch, and why."""
     for i, row in enumerate(rows):
         if problem := problem_of(row, words):
@@ -255,9 +240,7 @@ def explained(
         except BaseException as own:
             if not from_rust(own):
                 raise
-            return DataError(
-                f"row {i} of {what!r} cannot be encoded: {first_line(own)}; change the truncation or the row"
-            )
+            return DataError(f"row {i} of {what!r} cannot be encoded: {first_line(own)}; change the row or truncation")
     return DataError(f"{what!r} cannot be encoded: {first_line(error)}")
 
 
@@ -286,14 +269,11 @@ def columns_of(features: list[Any]) -> dict[str, list[Any]]:
         raise DataError("there are no features to pad; pass at least one")
     for i, feature in enumerate(features):
         if not isinstance(feature, Mapping):
-            raise DataError(
-                f"feature {i} is a {type(feature).__name__}, not a dictionary; pass what the tokenizer returned"
-            )
+            kind = type(feature).__name__
+            raise DataError(f"feature {i} is a {kind}, not a dictionary; pass what the tokenizer returned")
         if feature.keys() != features[0].keys():
-            odd = sorted(map(str, feature.keys() ^ features[0].keys()))
-            raise DataError(
-                f"feature {i} and feature 0 differ in the keys {', '.join(odd)}; give all features the same keys"
-            )
+            odd = ", ".join(sorted(map(str, feature.keys() ^ features[0].keys())))
+            raise DataError(f"feature {i} and feature 0 differ in the keys {odd}; give all features the same keys")
     return {key: [feature[key] for feature in features] for key in features[0]}
 
 
@@ -321,11 +301,9 @@ def check_ids(rust: Any, ids: Any, where: str = "") -> None:
     if not whole:
         raise DataError(f"{low!r}{where} is no token id; pass integers (of logits take argmax(-1) first)")
     if low < 0:
-        raise DataError(
-            f"{low}{where} is no token id (ignored labels are -100); replace it first: np.where(ids < 0, tokenizer.pad_token_id, ids)"
-        )
+        how = "replace it first: np.where(ids < 0, tokenizer.pad_token_id, ids)"
+        raise DataError(f"{low}{where} is no token id (ignored labels are -100); {how}")
     size = rust.get_vocab_size()
     if high > 0xFFFFFFFF or (high >= size and rust.id_to_token(high) is None):
-        raise DataError(
-            f"{high}{where} is no token id: the vocabulary has {size} tokens; use the tokenizer that belongs to the model"
-        )
+        wrong = f"{high}{where} is no token id: the vocabulary has {size} tokens"
+        raise DataError(f"{wrong}; use the tokenizer that belongs to the model")

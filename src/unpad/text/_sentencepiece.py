@@ -61,9 +61,8 @@ def read(path: Path) -> Model:
     try:
         return _model(path.read_bytes())
     except (OSError, ValueError, IndexError, struct.error) as error:
-        raise CheckpointError(
-            f"{str(path)!r} is no SentencePiece model ({error}); copy the file again, or give a folder with a tokenizer.json"
-        ) from error
+        how = "copy the file again, or give a folder with a tokenizer.json"
+        raise CheckpointError(f"{str(path)!r} is no SentencePiece model ({error}); {how}") from error
 
 
 def _model(data: bytes) -> Model:

@@ -90,8 +90,7 @@ class Spelled:
         for token in map(str, (getattr(t, "content", t) for t in tokens)):
             inside = [rust.token_to_id(token) for rust in self.sides.values()]
             if len(set(inside)) > 1 or (inside[0] is not None and self.token_to_id(token) is None):
-                what = f"{token!r:.60} cannot be added"
-                raise ArgumentError(f"{what}: it is a piece of the vocabulary already; choose another")
+                raise ArgumentError(f"{token!r:.60} cannot be added: it is in the vocabulary already; choose another")
         return max(getattr(rust, add)(tokens) for rust in self.sides.values())
 
     def add_special_tokens(self, tokens: list[Any]) -> int:
@@ -178,8 +177,7 @@ def _check_gaps(path: Path, ids: dict[str, int]) -> None:
 def marian(path: Path, separate: bool, special: set[str], unknown: str) -> Spelled:
     """Read vocab.json, source.spm and target.spm; raises CheckpointError when one is missing or no such file."""
     if separate:
-        what = "separate_vocabs=True (a vocabulary of its own for the target)"
-        raise CheckpointError(f"{str(path)!r}: {what} is not supported")
+        raise CheckpointError(f"{str(path)!r}: separate_vocabs=True (two vocabularies) is not supported")
     ids, _, files = read_beside(path, "source.spm", "target.spm")
     _check_gaps(path, ids)
     models = {side: _sentencepiece.read(path.with_name(f"{side}.spm")) for side in ("source", "target")}
@@ -209,7 +207,8 @@ def ctrl(path: Path, unknown: str) -> Spelled:
     # As the reference reads them: split at any white space, and of two equal merges the later counts.
     ranks = {pair: i for i, line in enumerate(text.split("\n")[1:-1]) if len(pair := tuple(line.split())) == 2}
     merges: list[Any] = sorted(ranks, key=ranks.__getitem__)
-    vocabulary = {_entry(token) if token != unknown else token: i for token, i in ids.items()}
+    ends = {token: token[:-2] if token.endswith("@@") else f"{token}</w>" for token in ids.keys() - {unknown}}
+    vocabulary = {ends.get(token, token): i for token, i in ids.items()}
     for pair in merges:
         for piece in (*pair, "".join(pair)):
             vocabulary.setdefault(piece, len(vocabulary))
@@ -217,8 +216,3 @@ def ctrl(path: Path, unknown: str) -> Spelled:
     rust.pre_tokenizer = pre_tokenizers.Split(Regex(r"\S+\n?"), "removed", invert=True)
     rust.decoder = decoders.BPEDecoder(suffix="</w>")
     return Spelled({"source": rust}, files, unknown)
-
-
-def _entry(token: str) -> str:
-    """A token of CTRL's vocab.json as the BPE model holds it."""
-    return token[:-2] if token.endswith("@@") else f"{token}</w>"

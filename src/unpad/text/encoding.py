@@ -47,10 +47,7 @@ def to_tensor(key: str, value: Any, kind: str) -> Any:
     """
     if kind == "pt":
         import torch
-
-        if isinstance(value, torch.Tensor):
-            return value
-    elif isinstance(value, np.ndarray):
+    if isinstance(value, torch.Tensor if kind == "pt" else np.ndarray):
         return value
     value = plain(value)
     try:

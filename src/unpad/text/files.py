@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import BPE, Unigram, WordPiece
 
@@ -37,7 +37,7 @@ _NOT_WRITTEN = (
     "special_tokens_map_file", "tokenizer_file", "vocab_file",
 )  # fmt: skip
 """Keys of tokenizer_config.json that are paths of another machine, or that are written anew."""
-_PLAIN = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces")
+PLAIN = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces")
 """Fields of `Settings` that tokenizer_config.json holds under the same names."""
 _BERT_NORMALIZER = {
     "do_lower_case": "lowercase",
@@ -45,7 +45,7 @@ _BERT_NORMALIZER = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 OVERRIDES = (
-    *SPECIAL, *_BERT_NORMALIZER, *formats.OPTIONS, *_PLAIN, "additional_special_tokens", "extra_special_tokens", "tokenizer_class",
+    *SPECIAL, *_BERT_NORMALIZER, *formats.OPTIONS, *PLAIN, "additional_special_tokens", "extra_special_tokens", "tokenizer_class",
     "src_lang", "tgt_lang",
 )  # fmt: skip
 
@@ -112,8 +112,7 @@ def read(path: str | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[An
             if key in config:
                 setattr(rust.normalizer, attribute, config[key])
 
-    inside = ((code, rust.token_to_id(code)) for code in family.languages)
-    codes = {code: i for code, i in inside if i is not None}
+    codes = {code: i for code in family.languages if (i := rust.token_to_id(code)) is not None}
     asked_for = [key for key in ("src_lang", "tgt_lang") if (config if codes else overrides).get(key)]
     spoken = {key: formats.language(config[key], key, list(codes)) for key in asked_for}
     if codes:
@@ -123,22 +122,17 @@ def read(path: str | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[An
     if known and (not raw or around or codes):
         formats.use_template(rust, family, {**whole, "language": spoken.get("src_lang", "")}, config)
 
-    sides = _sides(rust, family, config)
-    limit = config.get("model_max_length", config.get("max_len"))
-    if limit is not None and (not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit < 1 or limit % 1):
-        what = f"model_max_length={limit!r:.60} ({type(limit).__name__})"
-        raise ArgumentError(f"{what} is no number of tokens; give a whole number above 0")
     asked = {key: value for key, value in overrides.items() if key in formats.OPTIONS}
     name = (family.saved_as or name) if known else config.get("tokenizer_class", "")
     settings = Settings(
         special=named,
         extra=[_content(token) for token in extra],
-        model_max_length=NO_LIMIT if limit is None else int(limit),
+        model_max_length=_limit(config),
         model_input_names=list(config.get("model_input_names") or family.inputs),
         clean_up_tokenization_spaces=bool(config.get("clean_up_tokenization_spaces", False)),
         config={**stored, **asked, **spoken, **({"tokenizer_class": name} if name else {})},
         languages=codes,
-        **sides,
+        **_sides(rust, family, config),
     )
     return rust, settings
 
@@ -167,6 +161,16 @@ def _class_name(vocabulary: Path, rust: RustTokenizer | None, config: Mapping[st
     return name
 
 
+def _limit(config: Mapping[str, Any]) -> int:
+    limit = config.get("model_max_length", config.get("max_len"))
+    if limit is None:
+        return NO_LIMIT
+    if not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit < 1 or limit % 1:
+        what = f"model_max_length={limit!r:.60} ({type(limit).__name__})"
+        raise ArgumentError(f"{what} is no number of tokens; give a whole number above 0")
+    return int(limit)
+
+
 def _sides(rust: Any, family: formats.Family, config: Mapping[str, Any]) -> dict[str, str]:
     """`padding_side` and `truncation_side`, by the settings, tokenizer.json or the family; lengths fixed there are dropped."""
     sides = {}
@@ -193,7 +197,7 @@ def write(folder: str | os.PathLike[str], rust: Any, settings: Settings) -> tupl
     if isinstance(settings.config.get("extra_special_tokens"), dict):
         config["extra_special_tokens"] = settings.config["extra_special_tokens"]
     config.update(specials)
-    config.update({key: getattr(settings, key) for key in _PLAIN})
+    config.update({key: getattr(settings, key) for key in PLAIN})
     if isinstance(rust.normalizer, normalizers.BertNormalizer):  # transformers rebuilds the normalizer from these
         config.update({key: getattr(rust.normalizer, name) for key, name in _BERT_NORMALIZER.items()})
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
@@ -268,20 +272,19 @@ def _read_vocab_txt(path: Path, unknown: str) -> RustTokenizer:
         wrong = f"{str(path)!r} has no line {unknown!r} among its {len(vocabulary)}, so it is no WordPiece vocabulary"
         raise CheckpointError(f"{wrong}; pass unk_token= when its unknown token has another name")
     rust = RustTokenizer(WordPiece(vocabulary, unk_token=unknown))
-    _like_bert(rust, lowercase=True)
+    formats.use_pipeline(rust, formats.FAMILIES["BertTokenizer"], {}, None)
     return rust
-
-
-def _like_bert(rust: RustTokenizer, lowercase: bool) -> None:
-    """Set BERT's rules for words."""
-    rust.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    rust.decoder = decoders.WordPiece()
 
 
 def _content(token: Any) -> str:
     """The text of a special token, which files write as a string or as a dictionary of its properties."""
-    return token["content"] if isinstance(token, Mapping) else str(getattr(token, "content", token))
+    if isinstance(token, Mapping):
+        if not isinstance(token.get("content"), str):
+            raise CheckpointError(
+                f'the special token {dict(token)!r:.80} of the tokenizer\'s files has no text; give it a "content"'
+            )
+        return token["content"]
+    return str(getattr(token, "content", token))
 
 
 def _added_token(token: Any) -> AddedToken:
@@ -289,7 +292,7 @@ def _added_token(token: Any) -> AddedToken:
         return token
     if isinstance(token, Mapping):
         known = {k: bool(v) for k, v in token.items() if k in ("single_word", "lstrip", "rstrip", "normalized")}
-        return AddedToken(token["content"], special=bool(token.get("special", True)), **known)
+        return AddedToken(_content(token), special=bool(token.get("special", True)), **known)
     return AddedToken(str(token), special=True, normalized=False)
 
 
@@ -297,6 +300,10 @@ def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, AddedTok
     """Tokens beyond the vocabulary that tokenizer_config.json or added_tokens.json list, by id, in order."""
     listed = config.get("added_tokens_decoder")
     if isinstance(listed, Mapping):
+        if wrong := next((key for key in listed if not str(key).isdecimal()), None):
+            raise CheckpointError(
+                f"added_tokens_decoder of {str(folder)!r} has the key {wrong!r:.60}; its keys are token ids"
+            )
         return {i: _added_token(listed[key]) for i, key in sorted((int(key), key) for key in listed)}
     special = {_content(config[key]) for key in SPECIAL if config.get(key)}
     return {
@@ -395,10 +402,7 @@ def train_first(
     first = list(dict.fromkeys([special["pad_token"], *special.values(), *more]))
     rust = RustTokenizer(_KINDS[kind][1]())
     rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in first])
-    if kind == "wordpiece":
-        _like_bert(rust, lowercase=False)
-    else:
-        formats.use_pipeline(rust, family, family.options, normalizers.NFKC())
+    formats.use_pipeline(rust, family, {**family.options, "do_lower_case": False}, normalizers.NFKC())
     ends = family.words == "spaced" if add_eos is None else add_eos
     if kind == "wordpiece" or ends:
         formats.use_template(rust, family, special, {"add_eos_token": True})

@@ -286,10 +286,10 @@ def use_pipeline(rust: RustTokenizer, family: Family, options: _Facts, charsmap:
         rust.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
         parts: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
         rust.decoder = decoders.Sequence([*parts, *([decoders.Strip(content=" ", left=1)] if prefix else [])])
-    elif family.words == "suffixed":
-        rust.normalizer = normalizers.BertNormalizer(lowercase=True)
+    elif family.words in ("bert", "suffixed"):
+        rust.normalizer = normalizers.BertNormalizer(lowercase=options.get("do_lower_case", True))
         rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        rust.decoder = decoders.BPEDecoder(suffix="</w>")
+        rust.decoder = decoders.WordPiece() if family.words == "bert" else decoders.BPEDecoder(suffix="</w>")
     else:
         steps = [step for name in family.normalizer for step in _STEPS[name](options, charsmap)]
         rust.normalizer = steps[0] if len(steps) == 1 else normalizers.Sequence(steps)

@@ -20,21 +20,8 @@ from unpad.errors import ArgumentError, DataError, nearest
 from unpad.hub.pull import resolve, split_options
 from unpad.hub.push import also_push, push_tokenizer
 from unpad.notices import say_once
-from unpad.text import files
-from unpad.text._call import (
-    PADDED,
-    Plan,
-    TruncationReport,
-    check_ids,
-    closed,
-    columns_of,
-    explained,
-    filled,
-    older,
-    plan_for,
-    prepare_seq2seq_batch,
-    rows_of,
-)  # fmt: skip
+from unpad.text import _call, files
+from unpad.text._call import Plan, TruncationReport, check_ids, plan_for, rows_of
 from unpad.text._spelled import Spelled
 from unpad.text.encoding import BatchEncoding, plain
 from unpad.text.formats import FAMILIES, from_rust, glues_words, language, use_template
@@ -127,13 +114,9 @@ class Tokenizer:
         return files.Settings(
             special=self.special_tokens_map,
             extra=list(self.additional_special_tokens),
-            model_max_length=self.model_max_length,
-            padding_side=self.padding_side,
-            truncation_side=self.truncation_side,
-            model_input_names=list(self.model_input_names),
-            clean_up_tokenization_spaces=self.clean_up_tokenization_spaces,
             config=dict(self._config),
             languages=dict(self.lang_code_to_id),
+            **{name: getattr(self, name) for name in files.PLAIN},
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -312,7 +295,7 @@ class Tokenizer:
         Raises DataError, naming the row, for what is not text; ArgumentError for options that cannot be met.
         """
         if unknown:
-            return self(**older({name: value for name, value in locals().items() if name != "self"}))
+            return self(**_call.older({name: value for name, value in locals().items() if name != "self"}))
         if text is None and text_target is None:
             raise ArgumentError("the tokenizer was called without a text; pass text= or text_target=")
         if is_split_into_words and glues_words(self._rust):
@@ -325,18 +308,15 @@ class Tokenizer:
             specials = self.num_special_tokens_to_add(pairs) if add_special_tokens else 0
             plan = plan_for(self, padding, truncation, max_length, stride, pad_to_multiple_of, padding_side, specials)
             plan = plan._replace(side=self._side(self._targets or what == "text_target"))
-            encodings, samples, cut = self._encode(
-                what, rows, pairs, is_split_into_words, add_special_tokens, plan, return_overflowing_tokens
-            )
+            words, keep = is_split_into_words, return_overflowing_tokens
+            encodings, samples, cut = self._encode(what, rows, pairs, words, add_special_tokens, plan, keep)
             spelled = isinstance(self._rust, Spelled)
             ids = self._rust.ids_of(encodings) if spelled else [e.ids for e in encodings]
             longest = max(map(len, ids), default=0)
             if plan.truncation is None and max_length is None and longest > self.model_max_length:
-                say_once(
-                    f"a text of {longest} tokens is longer than the model takes ({self.model_max_length}) and was not "
-                    "truncated; pass truncation=True unless it is cut later",
-                    key=f"too long for {self.name_or_path}",
-                )
+                found = f"a text of {longest} tokens is longer than the model takes ({self.model_max_length})"
+                how = "pass truncation=True unless it is cut later"
+                say_once(f"{found} and was not truncated; {how}", key=f"too long for {self.name_or_path}")
             columns: dict[str, Any] = {"input_ids": ids}
             if self._wants("token_type_ids", return_token_type_ids):
                 columns["token_type_ids"] = [e.type_ids for e in encodings]
@@ -359,7 +339,7 @@ class Tokenizer:
         return results[0]
 
     encode_plus = batch_encode_plus = __call__  # the older names
-    prepare_seq2seq_batch = prepare_seq2seq_batch
+    prepare_seq2seq_batch = _call.prepare_seq2seq_batch
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
         """The `input_ids` of a call."""
@@ -414,16 +394,15 @@ class Tokenizer:
             except BaseException as error:
                 if not from_rust(error) or isinstance(error, ArgumentError):
                     raise
-                raise explained(self._rust, what, rows, words, specials, error) from error
-            overflow: list[list[Encoding]] = []
-            cut: list[int] = []
-            if plan.truncation:
-                # What was cut off a pair comes back as every piece of one text with every piece of the other: a
-                # square of pieces that is not worth fetching only to count it.
-                recount = pairs and not keep and plan.truncation["strategy"] == "longest_first"
-                overflow = [] if recount else [e.overflowing for e in found]
-                cut = self._count(found, overflow, rows, pairs, words, specials, plan, keep)
-        if not keep or not overflow:
+                raise _call.explained(self._rust, what, rows, words, specials, error) from error
+            if plan.truncation is None:
+                return found, list(range(len(found))), []
+            # What was cut off a pair comes back as every piece of one text with every piece of the other: a
+            # square of pieces that is not worth fetching only to count it.
+            recount = pairs and not keep and plan.truncation["strategy"] == "longest_first"
+            overflow = [] if recount else [e.overflowing for e in found]
+            cut = self._count(found, overflow, rows, pairs, words, specials, plan, keep)
+        if not keep:
             return found, list(range(len(found))), cut
         pieces = [[e, *more] for e, more in zip(found, overflow, strict=True)]
         return [e for row in pieces for e in row], [i for i, row in enumerate(pieces) for _ in row], cut
@@ -494,25 +473,24 @@ class Tokenizer:
         inputs = encoded_inputs
         if not isinstance(inputs, Iterable) or isinstance(inputs, str):
             raise ArgumentError(f"{inputs!r:.60} is no batch of features; pass what the tokenizer returned")
-        data = dict(inputs) if isinstance(inputs, Mapping) else columns_of(list(inputs))
+        data = dict(inputs) if isinstance(inputs, Mapping) else _call.columns_of(list(inputs))
         if "input_ids" not in data:
-            raise DataError(
-                f"features have no 'input_ids' to pad; they have: {', '.join(map(str, data)) or 'nothing'}; tokenize them first"
-            )
+            there = ", ".join(map(str, data)) or "nothing"
+            raise DataError(f"features have no 'input_ids' to pad; they have: {there}; tokenize them first")
         if len(data["input_ids"]) == 0:
             return BatchEncoding(data, tensor_type=return_tensors)
         sample = data["input_ids"] if hasattr(data["input_ids"], "tolist") else data["input_ids"][0]
         if return_tensors is None and hasattr(sample, "tolist"):
             return_tensors = "np" if type(sample).__module__.startswith("numpy") else "pt"
         plan = plan_for(self, padding, None, max_length, 0, pad_to_multiple_of, padding_side, 0)
-        rows = {key: plain(data[key]) for key in PADDED if key in data}
+        rows = {key: plain(data[key]) for key in _call.PADDED if key in data}
         single = not isinstance(rows["input_ids"][0], (list, tuple))
         if single:
             rows = {key: [value] for key, value in rows.items()}
         if self._wants("attention_mask", return_attention_mask):
             rows.setdefault("attention_mask", [[1] * len(row) for row in rows["input_ids"]])
         if plan.padding is not None:
-            rows = filled(rows, plan.padding)
+            rows = _call.filled(rows, plan.padding)
         data.update({key: value[0] if single else value for key, value in rows.items()})
         return BatchEncoding(data, tensor_type=return_tensors)
 
@@ -554,7 +532,7 @@ class Tokenizer:
             return text
         if isinstance(self._rust.model, BPE):
             return text  # byte-level vocabularies keep the spaces of the text; closing gaps would change it
-        return closed(text)
+        return _call.closed(text)
 
 
 class AutoTokenizer:
@@ -590,9 +568,7 @@ class AutoTokenizer:
         use_fast is accepted and has no effect. Raises CheckpointError when there is nothing to read.
         """
         if trust_remote_code:
-            raise ArgumentError(
-                "trust_remote_code=True is not possible: unpad never runs code of a checkpoint; leave it out"
-            )
+            raise ArgumentError("trust_remote_code=True: unpad never runs code of a checkpoint; leave it out")
         hub, overrides = split_options(options)
         path = resolve(name_or_path, "tokenizer", files.FILES, files.VOCABULARIES, **hub)
         return Tokenizer(*files.read(path, overrides), os.fspath(name_or_path))

@@ -9,19 +9,39 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 from unpad.compat import ALIASES, modern
-from unpad.engine import OPTIMIZERS
+from unpad.engine import OPTIMIZERS, one_of
 from unpad.engine.precision import PRECISIONS
 from unpad.engine.schedules import SCHEDULES
 from unpad.errors import ArgumentError, nearest
 from unpad.notices import say_once
 
-STRATEGIES = ("no", "steps", "epoch")
-HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+_STRATEGIES = ("no", "steps", "epoch")
+_ALLOWED = {
+    "eval_strategy": _STRATEGIES, "logging_strategy": _STRATEGIES, "save_strategy": _STRATEGIES, "lr_scheduler_type": SCHEDULES,
+    "optim": OPTIMIZERS, "precision": (*PRECISIONS, "no"), "freeze": ("base",), "fsdp": ("", "full_shard"),
+    "hub_strategy": ("end", "every_save", "checkpoint", "all_checkpoints"),
+}  # fmt: skip
+_MEANT = {
+    **{f"{what}_strategy": {"False": "no", "step": "steps"} for what in ("eval", "logging", "save")},
+    "fsdp": {"False": "", "True": "full_shard", "full_shard auto_wrap": "full_shard"},
+}
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps",
+      "eval_max_tokens", "eval_steps"), lambda x: x >= 1, "be 1 or more"),
+    (("save_total_limit",), lambda x: x >= 1, "be 1 or more; use save_strategy='no' to keep none"),
+    (("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps", "max_tokens_per_batch", "num_train_epochs"),
+     lambda x: x >= 0, "not be negative"),
+    (("adam_beta1", "adam_beta2", "label_smoothing_factor"), lambda x: 0 <= x < 1, "lie in 0 <= x < 1"),
+    (("warmup_ratio",), lambda x: 0 <= x <= 1, "lie in 0..1"),
+    (("seed", "data_seed"), lambda x: 0 <= x < 2**63, "lie in 0..2**63 - 1"),
+)  # fmt: skip
+"""Arguments, what their values have to fulfil, and how to say it."""
 _LATER = ("deepspeed", "torch_compile", "use_mps_device")
 # Known in the field, without meaning here: what they steer does not exist or is always right.
 _WITHOUT_EFFECT = (
@@ -153,64 +173,24 @@ class TrainingArguments:
         self.output_dir = "trainer_output" if self.output_dir is None else str(self.output_dir)
         for field in dataclasses.fields(self):
             setattr(self, field.name, _typed(field.name, str(field.type), getattr(self, field.name)))
-        for name in ("eval_strategy", "logging_strategy", "save_strategy"):
+        for name in ("eval_strategy", "logging_strategy", "save_strategy", "lr_scheduler_type", "hub_strategy", "fsdp"):
             value = str(getattr(getattr(self, name), "value", getattr(self, name)))
-            value = {"False": "no", "step": "steps"}.get(value, value)
-            setattr(self, name, value)
-            _one_of(name, value, STRATEGIES)
-        self.lr_scheduler_type = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
-        _one_of("lr_scheduler_type", self.lr_scheduler_type, tuple(SCHEDULES))
-        _one_of("optim", self.optim, OPTIMIZERS)
-        _one_of("precision", self.precision, (*PRECISIONS, "no"))
-        if self.freeze is not None:
-            _one_of("freeze", self.freeze, ("base",))
-        self.fsdp = {"False": "", "True": "full_shard", "full_shard auto_wrap": "full_shard"}.get(
-            str(self.fsdp), self.fsdp
-        )
-        _one_of("fsdp", self.fsdp, ("", "full_shard"))
-        self.hub_strategy = str(getattr(self.hub_strategy, "value", self.hub_strategy))
-        _one_of("hub_strategy", self.hub_strategy, HUB_STRATEGIES)
+            setattr(self, name, _MEANT.get(name, {}).get(value, value))
+        for name, allowed in _ALLOWED.items():
+            if name != "freeze" or self.freeze is not None:
+                one_of(name, getattr(self, name), allowed)
         if self.bf16 and self.fp16:
             raise ArgumentError("bf16=True and fp16=True contradict each other; give one, or precision='auto'")
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "logging_steps",
-                     "save_steps", "eval_max_tokens"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name}={getattr(self, name)} must be 1 or more")
-        for name in (
-            "learning_rate",
-            "weight_decay",
-            "adam_epsilon",
-            "max_grad_norm",
-            "warmup_steps",
-            "max_tokens_per_batch",
-            "num_train_epochs",
-        ):
-            if getattr(self, name) < 0:
-                raise ArgumentError(f"{name}={getattr(self, name)} must not be negative")
-        for name in ("adam_beta1", "adam_beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ArgumentError(f"{name}={getattr(self, name)} must lie in 0 <= x < 1")
-        for name in ("seed", "data_seed"):
-            if not 0 <= (getattr(self, name) or 0) < 2**63:
-                raise ArgumentError(f"{name}={getattr(self, name)} must lie in 0..2**63 - 1")
-        if not 0 <= self.label_smoothing_factor < 1:
-            raise ArgumentError(f"label_smoothing_factor={self.label_smoothing_factor} must lie in 0 <= x < 1")
-        if not 0 <= self.warmup_ratio <= 1:
-            raise ArgumentError(f"warmup_ratio={self.warmup_ratio} must lie in 0..1")
+        for names, holds, must in _RANGES:
+            for name in names:
+                if (value := getattr(self, name)) is not None and not holds(value):
+                    raise ArgumentError(f"{name}={value} must {must}")
         if self.max_steps <= 0 and self.num_train_epochs == 0:
             raise ArgumentError("num_train_epochs=0 and no max_steps: there is nothing to train")
-        if self.eval_steps is not None and self.eval_steps < 1:
-            raise ArgumentError(f"eval_steps={self.eval_steps} must be 1 or more")
-        if self.save_total_limit is not None and self.save_total_limit < 1:
-            raise ArgumentError(
-                f"save_total_limit={self.save_total_limit} must be 1 or more; use save_strategy='no' to keep none"
-            )
-
         for name in self.label_names or []:
             if name not in ("label", "labels", "label_ids"):
-                raise ArgumentError(
-                    f"label_names: {name!r} is not label, labels or label_ids; rename the column: dataset.rename_column({name!r}, 'labels')"
-                )
+                how = f"rename the column: dataset.rename_column({name!r}, 'labels')"
+                raise ArgumentError(f"label_names: {name!r} is not label, labels or label_ids; {how}")
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ArgumentError("load_best_model_at_end=True needs evaluations; set eval_strategy='epoch' or 'steps'")
 
@@ -228,11 +208,8 @@ class TrainingArguments:
     @property
     def best_is_greatest(self) -> bool:
         """Whether larger values of `best_metric` are better."""
-        return (
-            not self.best_metric.endswith(("loss", "perplexity"))
-            if self.greater_is_better is None
-            else self.greater_is_better
-        )
+        known = self.greater_is_better
+        return not self.best_metric.endswith(("loss", "perplexity")) if known is None else known
 
     def warmup(self, total: int) -> int:
         """Warm-up steps of a training of `total` steps."""
@@ -268,11 +245,6 @@ def _typed(name: str, kind: str, value: Any) -> Any:
             raise ArgumentError(f"{name}={value!r} must be a text or a list of texts")
         return list(value)
     return bool(value) if kind == "bool" else value
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ArgumentError(f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
 
 
 def accept_old_spellings(kind: type[TrainingArguments]) -> None:

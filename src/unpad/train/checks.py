@@ -25,13 +25,11 @@ def checked_pair(optimizers: Any) -> tuple[Any, Any]:
     """The caller's optimizer and schedule."""
     optimizers = (None, None) if optimizers is None else optimizers
     if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
-        raise ArgumentError(
-            f"optimizers is a {type(optimizers).__name__}; give a pair (optimizer, schedule), None for those to be made from args"
-        )
+        how = "give a pair (optimizer, schedule), None for those to be made from args"
+        raise ArgumentError(f"optimizers is a {type(optimizers).__name__}; {how}")
     if isinstance(optimizers[0], type):
-        raise ArgumentError(
-            f"optimizers[0] is the class {optimizers[0].__name__}; give an optimizer of the model's parameters, or None"
-        )
+        how = "give an optimizer of the model's parameters, or None"
+        raise ArgumentError(f"optimizers[0] is the class {optimizers[0].__name__}; {how}")
     return optimizers[0], optimizers[1]
 
 
@@ -42,7 +40,6 @@ def checked_callbacks(given: Any) -> list[TrainerCallback]:
     found = [c() if isinstance(c, type) else c for c in given or []]
     for callback in found:
         if not isinstance(callback, TrainerCallback):
-            raise ArgumentError(
-                f"callback {callback!r:.60} is a {type(callback).__name__}; derive it from TrainerCallback"
-            )
+            kind = type(callback).__name__
+            raise ArgumentError(f"callback {callback!r:.60} is a {kind}; derive it from TrainerCallback")
     return found

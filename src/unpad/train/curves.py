@@ -252,11 +252,8 @@ def _guess_best(history: History, key: str | None) -> tuple[int | None, str | No
 
 
 def _steps_per_epoch(history: History) -> float | None:
-    both = [
-        (float(r["step"]), float(r["epoch"]))
-        for r in history
-        if is_number(r.get("step")) and is_number(r.get("epoch")) and r["epoch"] > 0 and r["step"] > 0
-    ]
+    found: Any = [(r.get("step"), r.get("epoch")) for r in history]
+    both = [(s, e) for s, e in found if is_number(s) and is_number(e) and s > 0 and e > 0]
     return max(both)[0] / max(both)[1] if both else None
 
 

@@ -45,11 +45,9 @@ class TrainerData:
 
     def _packs(self) -> bool:
         """Whether batches go to the model without padding: it is native, and the collator (if any) can pack."""
-        return self._native and (
-            self.data_collator is None
-            or hasattr(self.data_collator, "pack")
-            or isinstance(self.data_collator, PackingCollator)
-        )
+        collator = self.data_collator
+        can = collator is None or hasattr(collator, "pack") or isinstance(collator, PackingCollator)
+        return self._native and can
 
     @property
     def _guesses_words(self) -> bool:
@@ -61,12 +59,8 @@ class TrainerData:
 
         Without a collator, data that come with labels are masked already."""
         collator = given = self.data_collator
-        if (
-            collator is None
-            and self._native
-            and self.model.head_name == "masked-lm"
-            and self.processing_class is not None
-        ):
+        masks = self._native and self.model.head_name == "masked-lm" and self.processing_class is not None
+        if collator is None and masks:
             collator = DataCollatorForLanguageModeling(self.processing_class)
         mask = getattr(collator, "mask", None)
         if mask is None and self._native and self.model.next:  # where the data have no labels, they are the ids
@@ -83,9 +77,8 @@ class TrainerData:
     def _collator(self) -> Callable[[Any], Any]:
         if self.data_collator is not None:
             return self.data_collator
-        return (
-            default_data_collator if self.processing_class is None else DataCollatorWithPadding(self.processing_class)
-        )
+        tokenizer = self.processing_class
+        return default_data_collator if tokenizer is None else DataCollatorWithPadding(tokenizer)
 
     def _store(self, dataset: Any, split: str) -> TokenStore:
         known = self._stores.get(id(dataset))
@@ -95,14 +88,9 @@ class TrainerData:
         names = trained[1].label_names if trained is not None else None  # string labels get the numbers of training
         model, config = self.model, self.model.config
         store = TokenStore.from_dataset(dataset, split=split, label_names=names, labels_of=model.labels_of)
-        labels = {
-            "row": config.num_labels,
-            "token": config.vocab_size if model.vocabulary else config.num_labels,
-            "choice": store.choices,
-        }
-        store.check(
-            config.vocab_size, config.longest, labels.get(model.labels_of), token_types=config.segments, split=split
-        )
+        of_token = config.vocab_size if model.vocabulary else config.num_labels
+        labels = {"row": config.num_labels, "token": of_token, "choice": store.choices}.get(model.labels_of)
+        store.check(config.vocab_size, config.longest, labels, token_types=config.segments, split=split)
         if store.dropped:
             say(f"{split}: the model reads {listing(store.kept)}; not used: {listing(store.dropped)}")
         self._stores[id(dataset)] = (dataset, store)
@@ -113,34 +101,27 @@ class TrainerData:
             raise ArgumentError("Trainer.train() needs a train_dataset=")
         if isinstance(self.train_dataset, TokenStream):
             if not (self._packs() and self.model.next):
-                raise ArgumentError(
-                    "a TokenStream trains causal language models of this library; give a data set with rows"
-                )
+                trains = "a TokenStream trains causal language models of this library"
+                raise ArgumentError(f"{trains}; give a data set with rows")
             return StreamFeed(self.train_dataset, self.args, self.model, self._change, self.accelerator.world)
         len_of(self.train_dataset)
         if not self._packs():
             return collated_feed(self.train_dataset, self._collator(), self.model, self.args, self.accelerator.world)
         store = self._store(self.train_dataset, "train")
         if self.model.head_name == "base":
-            raise ArgumentError(
-                f"{self.model.class_name} has no head and so no loss to train; load it with a class such as AutoModelForSequenceClassification"
-            )
+            how = "load it with a class such as AutoModelForSequenceClassification"
+            raise ArgumentError(f"{self.model.class_name} has no head and so no loss to train; {how}")
         if not store.has_labels and self._change(0) is None:
             column = next((name for name in LABEL_FIELDS if name in store.kept), None)
-            needed = (
-                "columns 'start_positions' and 'end_positions'"
-                if self.model.labels_of == "span"
-                else "a column 'label' or 'labels'"
-            )
-            raise DataError(
-                f"the training data have no labels; they need {needed}"
-                if column is None
-                else f"all labels in {column!r} of the training data are -1 or missing, which marks hidden answers; train on a split that has them"
-            )
+            if column is not None:
+                hidden = f"all labels in {column!r} of the training data are -1 or missing, which marks hidden answers"
+                raise DataError(f"{hidden}; train on a split that has them")
+            spans = self.model.labels_of == "span"
+            needed = "columns 'start_positions' and 'end_positions'" if spans else "a column 'label' or 'labels'"
+            raise DataError(f"the training data have no labels; they need {needed}")
         if store.asks_nothing:
-            raise DataError(
-                "all labels of the training data are -100, which are not learned; give those that are (for a causal language model the ids)"
-            )
+            how = "give those that are (for a causal language model the ids)"
+            raise DataError(f"all labels of the training data are -100, which are not learned; {how}")
         if store.longest_target is not None:
             learn_length(self.model.generation_config, store.longest_target, self.model.config.longest - 1)
         fill = None if self._frozen is None else self._frozen.filler(store, "train")

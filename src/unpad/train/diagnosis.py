@@ -13,6 +13,8 @@ from unpad.train.history import History, finite, larger_is_better, loss_keys, me
 
 Verdict = Literal["healthy", "overfitting", "underfitting", "erratic", "diverging", "too short"]
 MIN_LOSSES, MIN_EVALUATIONS = 8, 3
+_Found = tuple[str, str] | None
+"""Evidence and advice, where a rule holds."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ def diagnose(history: History) -> Diagnosis:
     7. healthy: none of these.
     """
     run = _Run(history)
-    rules = (_not_finite, _too_short, _diverging, _overfitting, _erratic, _underfitting, _healthy)
-    return next(found for rule in rules if (found := rule(run)))
+    return next(Diagnosis(verdict, *found) for rule, verdict in _RULES if (found := rule(run)))
 
 
 class _Run:
@@ -67,9 +68,8 @@ class _Run:
         self.raw_eval = series(history, next(iter(loss_keys(history)), "eval_loss"))
         self.steps, self.losses = finite(*self.raw)
         self.eval_steps, self.evals = finite(*self.raw_eval)
-        self.scores = {
-            key.removeprefix("eval_"): series(history, key) for key in metric_keys(history) if larger_is_better(key)
-        }
+        keys = [key for key in metric_keys(history) if larger_is_better(key)]
+        self.scores = {key.removeprefix("eval_"): series(history, key) for key in keys}
         self.rate = float(max(series(history, "learning_rate")[1], default=math.nan))
 
         count = len(self.losses)
@@ -118,13 +118,10 @@ class _Run:
         return f"training loss {_short(self.start)} -> {_short(self.end)} by step {self.steps[-1]:.0f}"
 
     def eval_text(self, low: int) -> str:
-        return (
-            f"validation loss {_short(self.evals[low])} at step {self.eval_steps[low]:.0f} "
-            f"-> {_short(self.evals[-1])} at step {self.eval_steps[-1]:.0f}"
-        )
+        return f"validation loss {_walk(self.eval_steps[low:], self.evals[low:])}"
 
 
-def _not_finite(run: _Run) -> Diagnosis | None:
+def _not_finite(run: _Run) -> _Found:
     for (steps, values), what in ((run.raw, "training"), (run.raw_eval, "validation")):
         odd = np.flatnonzero(~np.isfinite(values))
         if len(odd):
@@ -132,8 +129,7 @@ def _not_finite(run: _Run) -> Diagnosis | None:
             if first:
                 last = f"{_short(values[first - 1])} at step {steps[first - 1]:.0f}"
                 before = f"the last finite one was {last}, the first {_short(values[0])}"
-            return Diagnosis(
-                "diverging",
+            return (
                 f"The {what} loss is {values[first]} at step {steps[first]:.0f}; {before}.",
                 f"{run.tamed(wider=False)}; with fp16=True try bf16=True or full precision; and look for empty or broken "
                 "examples in the batches before that step.",
@@ -141,7 +137,7 @@ def _not_finite(run: _Run) -> Diagnosis | None:
     return None
 
 
-def _too_short(run: _Run) -> Diagnosis | None:
+def _too_short(run: _Run) -> _Found:
     losses, evals = len(run.losses), len(run.evals)
     if losses >= MIN_LOSSES or evals >= MIN_EVALUATIONS:
         return None
@@ -149,27 +145,25 @@ def _too_short(run: _Run) -> Diagnosis | None:
     said += f" ({_walk(run.steps, run.losses)})" if losses else ""
     said += f" and {evals} evaluation{'' if evals == 1 else 's'}"
     said += f" (validation loss {_walk(run.eval_steps, run.evals)})" if evals else ""
-    return Diagnosis(
-        "too short",
+    return (
         f"{said}: too few to tell a trend from chance.",
         f"Log and evaluate more often (a smaller logging_steps; eval_strategy='steps' with eval_steps) or train longer: "
         f"{MIN_LOSSES} training losses or {MIN_EVALUATIONS} evaluations are enough.",
     )
 
 
-def _diverging(run: _Run) -> Diagnosis | None:
+def _diverging(run: _Run) -> _Found:
     if not run.trained:
         return None
     batch = "a larger batch (per_device_train_batch_size or gradient_accumulation_steps)"
     advice = f"{run.tamed(wider=False)}; if it goes on, {batch}."
     rise = run.end - run.start
     if rise > max(0.25 * abs(run.start), 4 * run.doubt):
-        return Diagnosis("diverging", f"Loss rises instead of falling: {run.train_text()}.", advice)
+        return f"Loss rises instead of falling: {run.train_text()}.", advice
     low = int(np.argmin(run.levels))
     fall, back = run.start - run.levels[low], run.end - run.levels[low]
     if fall > max(0.2 * abs(run.start), 4 * run.doubt) and back > max(0.8 * fall, 4 * run.doubt):
-        return Diagnosis(
-            "diverging",
+        return (
             f"Training loss collapsed: it had fallen from {_short(run.start)} to {_short(run.levels[low])} at step "
             f"{run.level_steps[low]:.0f} and is back at {_short(run.end)} by step {run.steps[-1]:.0f}.",
             advice,
@@ -177,7 +171,7 @@ def _diverging(run: _Run) -> Diagnosis | None:
     return None
 
 
-def _overfitting(run: _Run) -> Diagnosis | None:
+def _overfitting(run: _Run) -> _Found:
     low = run.lowest()
     if low is None:
         return None
@@ -208,14 +202,13 @@ def _overfitting(run: _Run) -> Diagnosis | None:
             )
         else:
             evidence += f" In that time {name} went {way}."
-    return Diagnosis("overfitting", evidence, advice)
+    return evidence, advice
 
 
-def _erratic(run: _Run) -> Diagnosis | None:
+def _erratic(run: _Run) -> _Found:
     advice = run.tamed() + "."
     if len(run.losses) >= MIN_LOSSES and run.noise > 0.4 * abs(run.start):
-        return Diagnosis(
-            "erratic",
+        return (
             f"Single training losses scatter by {_short(run.noise)} around their trend, "
             f"{100 * run.noise / max(abs(run.start), 1e-300):.0f} percent of where it began ({run.train_text()}).",
             advice,
@@ -225,8 +218,7 @@ def _erratic(run: _Run) -> Diagnosis | None:
         turns = int((moves[1:] * moves[:-1] < 0).sum())
         jump = float(np.median(np.abs(moves)))
         if turns >= 0.6 * (len(moves) - 1) and jump > 0.1 * float(np.median(np.abs(run.evals))):
-            return Diagnosis(
-                "erratic",
+            return (
                 f"Validation loss jumps up and down: {turns} turns in {len(run.evals)} evaluations between "
                 f"{_short(run.evals.min())} and {_short(run.evals.max())}, typically by {_short(jump)}.",
                 advice + " A very small validation set looks like this too.",
@@ -234,27 +226,24 @@ def _erratic(run: _Run) -> Diagnosis | None:
     low = run.lowest()
     if low is None:
         return None
-    return Diagnosis(
-        "erratic",
+    return (
         f"Validation got worse although training loss did not fall any more: {run.eval_text(low)}, {run.train_text()}.",
         advice + " Keep the best step with load_best_model_at_end=True.",
     )
 
 
-def _underfitting(run: _Run) -> Diagnosis | None:
+def _underfitting(run: _Run) -> _Found:
     follow = f" (validation loss {_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
     if not run.trained:
         if len(run.evals) < 2 or run.evals[0] - run.evals.min() > 0.02 * abs(run.evals[0]):
             return None
-        return Diagnosis(
-            "underfitting",
+        return (
             f"Validation loss did not move{follow}, and no training loss was logged.",
             "Log the training loss (a smaller logging_steps), train longer, or try a larger learning_rate (3 times).",
         )
     fall = run.start - run.end
     if fall < 0.05 * abs(run.start):
-        return Diagnosis(
-            "underfitting",
+        return (
             f"Training loss hardly fell: {run.train_text()}{follow}.",
             "Try a larger learning_rate (3 times), more epochs (num_train_epochs), less weight_decay or a larger model; "
             "and check that labels belong to their texts and that no layers are frozen by accident.",
@@ -267,8 +256,7 @@ def _underfitting(run: _Run) -> Diagnosis | None:
     gain = run.evals[-2] - run.evals[-1] if len(run.evals) >= 2 else 0.0
     following = gain > 0 and run.evals[-1] == run.evals.min() and gain > 0.05 * abs(run.evals[-1])
     if late > max(0.2 * fall, 4 * run.doubt) and following:
-        return Diagnosis(
-            "underfitting",
+        return (
             f"Training stopped while everything still improved: {run.train_text()}, a {100 * late / fall:.0f} percent "
             f"share of that in the last quarter, and validation loss {_walk(run.eval_steps, run.evals)}.",
             "Train longer (a larger num_train_epochs), or try twice the learning_rate.",
@@ -276,8 +264,7 @@ def _underfitting(run: _Run) -> Diagnosis | None:
     bounded = {n: v for n, (_, v) in run.scores.items() if len(v) and np.nanmin(v) >= 0 and np.nanmax(v) <= 1}
     if bounded and early > 0.9 * fall and fall < 0.25 * abs(run.start) and max(map(np.nanmax, bounded.values())) < 0.9:
         name, values = next(iter(bounded.items()))
-        return Diagnosis(
-            "underfitting",
+        return (
             f"Learning stopped early at a poor level: {run.train_text()}, nearly all of it in the first quarter, and "
             f"{name} is {_short(values[-1])} at the end.",
             "Try another learning_rate (3 times, and a third), warmup_ratio=0.1, a larger model, or cleaner labels.",
@@ -285,14 +272,13 @@ def _underfitting(run: _Run) -> Diagnosis | None:
     return None
 
 
-def _healthy(run: _Run) -> Diagnosis:
+def _healthy(run: _Run) -> _Found:
     said = []
     if run.trained:
         said.append(f"training loss fell from {_short(run.start)} to {_short(run.end)} by step {run.steps[-1]:.0f}")
     if len(run.evals) < 2:
         only = f" but one ({_walk(run.eval_steps, run.evals)})" if len(run.evals) else ""
-        return Diagnosis(
-            "healthy",
+        return (
             f"{_sentence(said[0] + ', without jumps')} There is no validation loss{only}, so overfitting cannot be seen.",
             "Pass eval_dataset and eval_strategy='epoch', or 'steps' with eval_steps, to see it.",
         )
@@ -304,7 +290,7 @@ def _healthy(run: _Run) -> Diagnosis:
     end = "the best step is not the last, so load_best_model_at_end=True gains a little"
     if low == len(run.evals) - 1:
         end = "the last step is the best by validation loss, so load_best_model_at_end=True costs nothing"
-    return Diagnosis("healthy", _sentence(text), f"Nothing has to change; {end}.")
+    return _sentence(text), f"Nothing has to change; {end}."
 
 
 def _sentence(text: str) -> str:
@@ -341,3 +327,10 @@ def _walk(steps: np.ndarray, values: np.ndarray) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}" if abs(value) < 1e6 else f"{value:.2e}"
+
+
+_RULES: tuple[tuple[Callable[[_Run], _Found], Verdict], ...] = (
+    (_not_finite, "diverging"), (_too_short, "too short"), (_diverging, "diverging"), (_overfitting, "overfitting"),
+    (_erratic, "erratic"), (_underfitting, "underfitting"), (_healthy, "healthy"),
+)  # fmt: skip
+"""What looks for evidence and advice, and the verdict when it finds them; the first that does decides."""

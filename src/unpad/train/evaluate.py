@@ -99,10 +99,8 @@ def _each_batch(
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or len(rows) == 1 or engine.strategy.sharded:
                     raise
-                say_once(
-                    f"out of memory with an evaluation batch of {len(rows)} rows: it is halved, and those after it",
-                    key="halved",
-                )
+                what = f"out of memory with an evaluation batch of {len(rows)} rows"
+                say_once(f"{what}: it is halved, and those after it", key="halved")
                 most = len(rows) // 2
                 waiting.append(rows)
 
@@ -142,11 +140,8 @@ def answer_collated(
         labels = targets(batch)
         with engine.autocast():
             output = model(**{k: v for k, v in batch.items() if keep is None or k in keep})
-        fields = (
-            dict(output)
-            if hasattr(output, "keys")
-            else dict(zip(("loss", "logits") if labels is not None else ("logits",), output, strict=False))
-        )
+        names = ("loss", "logits") if labels is not None else ("logits",)
+        fields = dict(output) if hasattr(output, "keys") else dict(zip(names, output, strict=False))
         logits = fields.get("logits")
         spans = logits is None and "start_logits" in fields
         if spans:
@@ -253,10 +248,7 @@ def evaluate(
     by_row = streaming and getattr(compute_metrics, "by_row", False)
     keep = keep_logits or (compute_metrics is not None and not streaming)
     started = time.perf_counter()
-    kept: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
-    loss_sum, loss_count, batches, spans = 0.0, 0, 0, False
+    kept: list[_Judged] = []
 
     def judged(answer: Answers) -> _Judged:
         there = answer.logits is not None and written is None
@@ -277,72 +269,66 @@ def evaluate(
             if any(asked for _, asked in everyone):
                 raise InterruptedEvaluationError
             for found in (found for theirs, _ in everyone for found in theirs):
-                batches, spans = batches + 1, found.spans
-                if found.loss_sum is not None:
-                    loss_sum += found.loss_sum
-                    loss_count += found.terms
                 if found.reduced is not None:
                     given = {"rows": found.rows} if by_row else {}
                     compute_metrics.add_batch(predictions=found.reduced, references=found.labels, **given)
-                if found.logits is not None:
-                    rows.append(found.rows)
-                    kept.append(found.logits)
-                    if found.labels is not None:
-                        labels.append(found.labels)
+                kept.append(found._replace(reduced=None, labels=None if found.logits is None else found.labels))
     texts = None if written is None else written()
     seconds = time.perf_counter() - started
-    metrics: dict[str, float] = {}
-    if loss_count:
-        metrics["loss"] = loss_sum / loss_count
-    predictions: Any = _in_order(kept, rows, size) if kept else None
-    label_ids: Any = _in_order(labels, rows, size) if labels else None
-    if spans and predictions is not None:  # starts and ends of spans, as the field passes them
-        predictions = tuple(np.moveaxis(predictions, -1, 0))
-        label_ids = None if label_ids is None else tuple(np.moveaxis(label_ids, -1, 0))
-    if texts is not None:
+    terms = sum(found.terms for found in kept)
+    metrics: dict[str, float] = {"loss": sum(found.loss_sum or 0.0 for found in kept) / terms} if terms else {}
+    if texts is None:
+        predictions, label_ids = _kept(kept, size)
+    else:
         metrics["gen_len"] = float(np.mean([len(row) for row in texts.texts]))
         predictions = _grid([np.append(texts.start, row) for row in texts.texts], texts.pad)
         label_ids = None if texts.references is None else _grid(texts.references, IGNORED_LABEL)
         if streaming and (by_row or texts.references is not None):
             compute_metrics.add_batch(predictions=texts.texts, references=texts.references, rows=np.arange(size))
-    if streaming and (loss_count or by_row):
+    if streaming and (terms or by_row):
         metrics.update(compute_metrics.compute())
     elif compute_metrics is not None and not streaming and label_ids is not None:
-        found = compute_metrics(EvalPrediction(predictions, label_ids))
-        if not isinstance(found, Mapping):
-            raise ArgumentError(
-                f"compute_metrics returned {found!r:.60} ({type(found).__name__}); return a dictionary such as {{'accuracy': 0.9}}"
-            )
-        metrics.update(found)
-    metrics.update(
-        {
-            "runtime": round(seconds, 4),
-            "samples_per_second": round(size / seconds, 3),
-            "steps_per_second": round(batches / seconds, 3),
-        }
-    )
+        figures = compute_metrics(EvalPrediction(predictions, label_ids))
+        if not isinstance(figures, Mapping):
+            what = f"{figures!r:.60} ({type(figures).__name__})"
+            raise ArgumentError(f"compute_metrics returned {what}; return a dictionary such as {{'accuracy': 0.9}}")
+        metrics.update(figures)
+    pace = {"samples_per_second": round(size / seconds, 3), "steps_per_second": round(len(kept) / seconds, 3)}
+    metrics.update({"runtime": round(seconds, 4), **pace})
     named = {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": _number(v) for k, v in metrics.items()}
     return PredictionOutput(predictions, label_ids, named)
+
+
+def _kept(kept: list[_Judged], size: int) -> tuple[Any, Any]:
+    """All logits and all labels, in the order of the data set; None where there are none."""
+    found = [part for part in kept if part.logits is not None]
+    logits: Any = _in_order([(part.rows, part.logits) for part in found], size)
+    labels: Any = _in_order([(part.rows, part.labels) for part in found if part.labels is not None], size)
+    if kept and kept[-1].spans and logits is not None:  # starts and ends of spans, as the field passes them
+        logits, labels = (
+            tuple(np.moveaxis(logits, -1, 0)),
+            None if labels is None else tuple(np.moveaxis(labels, -1, 0)),
+        )
+    return logits, labels
 
 
 def _host(values: Tensor | None) -> np.ndarray | None:
     return None if values is None else values.cpu().numpy()
 
 
-def _in_order(parts: list[np.ndarray], rows: list[np.ndarray], size: int) -> np.ndarray:
-    if (
-        len({part.shape[1:] for part in parts}) > 1
-    ):  # a collator's own padding differs from batch to batch: pad to the longest
-        widest = max(part.shape[1] for part in parts)
-        fill = IGNORED_LABEL
-        parts = [
-            np.pad(p, [(0, 0), (0, widest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)], constant_values=fill) for p in parts
-        ]
-    out = np.empty((size, *parts[0].shape[1:]), dtype=parts[0].dtype)
+def _in_order(parts: list[Any], size: int) -> np.ndarray | None:
+    """(rows, values) of batches as [size, ...]; rows of different lengths are filled up to the longest. None for no batch."""
+    if not parts:
+        return None
+    if len({values.shape[1:] for _, values in parts}) > 1:  # a collator's own padding differs from batch to batch
+        widest = max(values.shape[1] for _, values in parts)
+        room = [[(0, 0), (0, widest - v.shape[1]), *[(0, 0)] * (v.ndim - 2)] for _, v in parts]
+        parts = [(r, np.pad(v, w, constant_values=IGNORED_LABEL)) for (r, v), w in zip(parts, room, strict=True)]
+    out = np.empty((size, *parts[0][1].shape[1:]), dtype=parts[0][1].dtype)
     seen = np.zeros(size, dtype=np.int64)
-    for part, places in zip(parts, rows, strict=True):
-        out[places] = part
-        seen[places] += 1
+    for rows, values in parts:
+        out[rows] = values
+        seen[rows] += 1
     assert (seen == 1).all(), "every sample counts exactly once"
     return out
 

@@ -54,11 +54,8 @@ class Feed:
     ) -> None:  # fmt: skip
         self._sampler, self._accumulation, self._make = sampler, args.gradient_accumulation_steps, make
         self._lengths, self._world = lengths, world
-        self._most = (
-            {"max_tokens": args.max_tokens_per_batch}
-            if args.max_tokens_per_batch
-            else {"max_rows": args.per_device_train_batch_size}
-        )
+        budget, size = args.max_tokens_per_batch, args.per_device_train_batch_size
+        self._most = {"max_tokens": budget} if budget else {"max_rows": size}
         self.fingerprint, self.rows = fingerprint, rows
         self._bounds = [0]  # first step of each epoch; with a token budget epochs differ in their number of steps
 
@@ -135,9 +132,8 @@ class StreamFeed:
         if args.max_steps <= 0:
             raise ArgumentError("a stream does not know its length; set max_steps, the steps of the whole run")
         if size > (most := model.config.longest):
-            raise ArgumentError(
-                f"a stream with block_size={size} is too long for a model of {most} tokens; make it with less"
-            )
+            long = f"a stream with block_size={size} is too long for a model of {most} tokens"
+            raise ArgumentError(f"{long}; make it with less")
         self._stream, self._args, self._model, self._change, self._world = stream, args, model, change, world
         self._budget = args.max_tokens_per_batch or args.per_device_train_batch_size * size
         self._batches: Iterator[PackedBatch] | None = None
@@ -197,9 +193,8 @@ class StreamFeed:
         highest, size = int(batch.input_ids.max()), self._model.config.vocab_size
         if highest >= size:
             where = f"document {batch.sample_ids[0]} of the stream or near it"
-            raise DataError(
-                f"token id {highest} in {where} is outside the model's vocabulary of {size}: load both by the same name"
-            )
+            wrong = f"token id {highest} in {where} is outside the model's vocabulary of {size}"
+            raise DataError(f"{wrong}: load both by the same name")
         if (remake := self._change(self._stream.state_dict()["epoch"])) is not None:
             batch = remake(batch)
         rows = np.asarray(batch.sample_ids)
@@ -219,9 +214,8 @@ def packed_feed(
 ) -> Feed:
     """Batches of a token store for native models; `shifted` as for `loss_terms`. Raises DataError where no token has a next one."""
     if shifted and store.lengths.max() < 2:
-        raise DataError(
-            "no row of the training data has two tokens, so there is no next one to learn; make longer rows"
-        )
+        short = "no row of the training data has two tokens"
+        raise DataError(f"{short}, so there is no next one to learn; make longer rows")
 
     def make(rows: np.ndarray, epoch: int) -> tuple[Any, int, int]:
         batch = store.pack(rows)
@@ -255,9 +249,8 @@ def len_of(dataset: Any) -> int:
     try:
         size = len(dataset)
     except TypeError:
-        raise DataError(
-            f"a {type(dataset).__name__} has no length; give a data set with rows, or for training an unpad.TokenStream"
-        ) from None
+        how = "give a data set with rows, or for training an unpad.TokenStream"
+        raise DataError(f"a {type(dataset).__name__} has no length; {how}") from None
     if size == 0:
         raise DataError("the data set has no rows; check the file, the split and any filter before it")
     return size

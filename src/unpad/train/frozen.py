@@ -79,15 +79,13 @@ class FrozenBase:
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
         path = self.folder / f"{split}-{digest.hexdigest()}.npy"
         shape = (store.tokens if self._per_token else len(store) * store.choices, config.width)
-        there = self.engine.world.on_main(lambda: _opened(path, shape) is not None)
-        values = _opened(path, shape) if there else None
-        if values is not None:
+        if self.engine.world.on_main(lambda: _opened(path, shape) is not None):
             say(f"{split}: the vectors of the frozen base are read from {path}")
         else:
             megabytes = 4e-6 * shape[0] * shape[1]
             say(f"{split}: the frozen base computes its vectors once, kept in {path} ({megabytes:,.1f} MB)")
             self.engine.world.on_main(lambda: self._replace(path, store, shape, split))
-            values = _opened(path, shape)
+        values = _opened(path, shape)
         assert values is not None
         self._known[split] = (state, values)
         return values

@@ -24,9 +24,7 @@ NOT_SHOWN = ("_runtime", "_per_second")
 def in_notebook() -> bool:
     """Whether cells of a notebook are being run, and not a script, a terminal or IPython in one."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and (
-        type(shell).__name__ == "ZMQInteractiveShell" or "IPKernelApp" in getattr(shell, "config", ())
-    )
+    return type(shell).__name__ == "ZMQInteractiveShell" or "IPKernelApp" in getattr(shell, "config", ())
 
 
 def table(history: Sequence[Mapping[str, Any]], eval_strategy: str = "no") -> list[dict[str, Any]]:
@@ -42,12 +40,8 @@ def table(history: Sequence[Mapping[str, Any]], eval_strategy: str = "no") -> li
         if not (_is_evaluation(record) if evaluates else "loss" in record):
             continue
         epoch = record.get("epoch", 0.0)
-        place = (
-            {"Epoch": int(epoch) if epoch == int(epoch) else epoch}
-            if eval_strategy == "epoch"
-            else {"Step": record["step"]}
-        )
-        row = {**place, "Training Loss": loss}
+        by_epoch = {"Epoch": int(epoch) if epoch == int(epoch) else epoch}
+        row = {**(by_epoch if eval_strategy == "epoch" else {"Step": record["step"]}), "Training Loss": loss}
         if evaluates:
             row["Validation Loss"] = record.get("eval_loss", "No log")
         for name, value in record.items():

@@ -10,11 +10,9 @@ import os
 import platform
 import re
 import shlex
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,8 +34,7 @@ from unpad.checkpoint.card import (
 )
 from unpad.checkpoint.files import MANIFEST, atomic_write, checkpoints, writing_to
 from unpad.errors import ArgumentError, HubError, nearest
-from unpad.hub import Uploads, check_rights, push_folder
-from unpad.hub.push import TRAINING_FILES, Upload, files_of
+from unpad.hub.push import TRAINING_FILES, Upload, Uploads, check_rights, commit, create, files_of
 from unpad.notices import say, say_once
 from unpad.train.data import TrainerData
 from unpad.train.run_folder import HISTORY
@@ -58,16 +55,6 @@ _READERS = ("csv", "json", "parquet", "text", "arrow", "pandas", "generator", "s
 """Names that `datasets` gives to data without one."""
 
 
-class RunUploads(Uploads):
-    """Uploads that can be left: the process then ends without them."""
-
-    left = False
-
-    @property
-    def done(self) -> bool:
-        return self.left or super().done
-
-
 class TrainerPushes(TrainerData):
     """The part of a Trainer that shares its model."""
 
@@ -79,7 +66,7 @@ class TrainerPushes(TrainerData):
     _on_main: Callable[[Callable[[], Any]], Any]
     save_model: Callable[..., None]
     _best_is_loaded = False
-    _uploads: RunUploads | None = None  # of the main process
+    _uploads: Uploads | None = None  # of the main process
     _keeps_card = False  # the repository, one of its own
 
     def _begin_sharing(self) -> None:
@@ -141,7 +128,6 @@ class TrainerPushes(TrainerData):
             known |= {"base": hub_id(base) or (base and Path(base).name), "base_id": hub_id(base)}
         if "finetuned_from" in about:
             known |= {"base": about["finetuned_from"], "base_id": hub_id(about["finetuned_from"])}
-        known["problem_type"] = getattr(model.config, "problem_type", None) if self._native else None
         train = None
         if state.global_step:
             train = self._data(self.train_dataset)
@@ -184,11 +170,8 @@ class TrainerPushes(TrainerData):
         if dataset is self.train_dataset or (same and (found.name or prefix == "eval")):
             names, configs = _listed(self.card.get("dataset")), _listed(self.card.get("dataset_args"))
             ids = _listed(self.card.get("dataset_tags"))
-            told |= {
-                "name": ", ".join(names or ids),
-                "config": ", ".join(configs),
-                "hub_id": ids[0] if len(ids) == 1 else None,
-            }
+            told |= {"name": ", ".join(names or ids), "config": ", ".join(configs)}
+            told["hub_id"] = ids[0] if len(ids) == 1 else None
         store = self._stores.get(id(dataset))
         if store is not None and store[0] is dataset:
             told |= {"rows": len(store[1]), "tokens": store[1].tokens, "longest": int(store[1].lengths.max())}
@@ -207,10 +190,8 @@ class TrainerPushes(TrainerData):
         usual = {f.name: f.default for f in dataclasses.fields(args)}
         if args.max_steps > 0:
             values.pop("num_train_epochs")
-        values = {
-            name: value for name, value in values.items() if name not in ("precision", "max_steps")
-        }  # told beside
         differ = {k: v for k, v in values.items() if k in _ASKED_FOR or v != usual.get(k)}
+        differ = {k: v for k, v in differ.items() if k not in ("precision", "max_steps")}  # told beside
         return {**differ, **told}
 
     _given_optimizer: Any
@@ -219,11 +200,9 @@ class TrainerPushes(TrainerData):
 
     def _hardware(self) -> str:
         device, count = self.accelerator.device, self.accelerator.num_processes
-        name = (
-            torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else f"{device.type.upper()} {platform.machine()}"
-        )
+        name = f"{device.type.upper()} {platform.machine()}"
+        if device.type == "cuda":
+            name = torch.cuda.get_device_name(device)
         return name if count == 1 else f"{count} processes, {name}"
 
     # -- the Hub
@@ -241,7 +220,7 @@ class TrainerPushes(TrainerData):
             self._keeps_card = there is not None and not unchanged(there)
             if self._keeps_card:
                 say(f"{full} has a {CARD} that was not made by unpad, or changed since, and keeps it")
-            self._uploads = RunUploads(full, token, args.hub_revision, private=private, ignore_patterns=())
+            self._uploads = Uploads(full, token, args.hub_revision, private=private)
             return full
 
         self.hub_model_id = self._on_main(prepare)
@@ -257,9 +236,8 @@ class TrainerPushes(TrainerData):
         """
         for name in card:
             if name not in _ABOUT:
-                raise ArgumentError(
-                    f"push_to_hub has no argument {name!r}{nearest(name, _ABOUT)}; of the card: {', '.join(_ABOUT)}"
-                )
+                near = nearest(name, _ABOUT)
+                raise ArgumentError(f"push_to_hub has no argument {name!r}{near}; of the card: {', '.join(_ABOUT)}")
         self.card |= {name: value for name, value in card.items() if value is not None}
         if self.hub_model_id is None:
             self._connect(token, private)
@@ -275,11 +253,11 @@ class TrainerPushes(TrainerData):
         uploads.left = False
         if blocking:
             self._wait(uploads)
+        files = self._without_kept(files_of(folder, list(TRAINING_FILES)))  # as a list: nothing is said of what stays
         try:
-            with staged(self._without_kept(model_files(folder)), folder) as files:
-                if not blocking:
-                    return uploads.put(files, message, **where)
-                return push_folder(files, repo_id, commit_message=message, ignore_patterns=(), **where)
+            if not blocking:
+                return uploads.put(folder, message, files=files, **where)
+            return commit(files, (), create(repo_id, "model", None, where["token"]), message=message, **where)
         except HubError as error:
             raise HubError(f"{error}; the model is whole in {folder}: {_again(folder, repo_id)}") from None
 
@@ -287,7 +265,7 @@ class TrainerPushes(TrainerData):
         """The files without a card where the repository keeps its own."""
         return {name: path for name, path in files.items() if not (self._keeps_card and name == CARD)}
 
-    def _wait(self, uploads: RunUploads) -> HubError | None:
+    def _wait(self, uploads: Uploads) -> HubError | None:
         """Wait for what is under way; the error of the last upload, which is said already."""
         if not uploads.done:
             say(f"waiting until {self.hub_model_id} has what was saved")
@@ -303,7 +281,7 @@ class TrainerPushes(TrainerData):
         if uploads is None or not args.push_to_hub or args.hub_strategy == "end":
             return
         run, whole = Path(args.output_dir), args.hub_strategy == "all_checkpoints"
-        files = {n: p for n, p in model_files(saved).items() if n not in (MANIFEST, "training_args.json")}
+        files = files_of(saved, [*TRAINING_FILES, MANIFEST, "training_args.json"])
         files |= {name: run / name for name in (HISTORY,) if (run / name).is_file()}
         owed = [path for path in checkpoints(run) if self._is_owed(path.name)] if whole else []
         sent = {path.name: path for path in owed} if whole else {}
@@ -314,21 +292,18 @@ class TrainerPushes(TrainerData):
         now = f"epoch {int(self.state.epoch)}" if args.save_strategy == "epoch" else f"step {self.state.global_step}"
         uploads.left = False
         try:
-            with staged(self._without_kept(files), run) as folder:
-                upload = uploads.put(folder, f"Training in progress, {now}", keep_only_newest=not whole)
+            message = f"Training in progress, {now}"
+            upload = uploads.put(saved, message, keep_only_newest=not whole, files=self._without_kept(files))
         except (HubError, OSError) as error:
-            say(
-                f"checkpoint-{self.state.global_step} is not sent to {self.hub_model_id} ({error}); the next save tries again"
-            )
+            what = f"checkpoint-{self.state.global_step} is not sent to {self.hub_model_id}"
+            say(f"{what} ({error}); the next save tries again")
             return
         self._sent |= dict.fromkeys(sent, upload)
 
     def _is_owed(self, name: str) -> bool:
         """Whether a checkpoint is not on the Hub and not on its way."""
         upload = self._sent.get(name)
-        return (
-            upload is None or upload.replaced or upload.error is not None or (upload.is_done and upload.commit is None)
-        )
+        return upload is None or (upload.is_done and upload.commit is None)
 
     def _finish_pushes(self) -> None:
         """After the last step: wait, send again what has failed, and say what to do when that fails, too."""
@@ -343,9 +318,8 @@ class TrainerPushes(TrainerData):
             self._push_checkpoint(saved[-1])
             error = self._wait(uploads)
         if error is not None and saved:
-            say(
-                f"{self.hub_model_id} does not have the end of this run ({error}): {_again(saved[-1], self.hub_model_id)}"
-            )
+            lacks = f"{self.hub_model_id} does not have the end of this run ({error})"
+            say(f"{lacks}: {_again(saved[-1], self.hub_model_id)}")
 
     def _leave_pushes(self) -> None:
         """Give uploads a moment; the process then ends without them."""
@@ -379,37 +353,12 @@ def data_facts(dataset: Any) -> DataFacts:
     )
 
 
-def model_files(folder: Path) -> dict[str, Path]:
-    """Path in the repository -> file, without what a training keeps for itself."""
-    from huggingface_hub.utils import filter_repo_objects
-
-    found = files_of(folder, ())
-    return {name: found[name] for name in filter_repo_objects(found, ignore_patterns=list(TRAINING_FILES))}
-
-
 def has_pairs(dataset: Any) -> bool:
     """Whether the first rows of a data set have a second text, as far as token types tell."""
     if "token_type_ids" not in (getattr(dataset, "column_names", None) or ()):
         return False
     rows = dataset.with_format(None)[:4]["token_type_ids"]  # without a transform, which may draw random numbers
     return bool(rows) and all(1 in row for row in rows)
-
-
-@contextmanager
-def staged(files: Mapping[str, Path], run: Path) -> Iterator[Path]:
-    """A folder with these files by these paths, for as long as it takes to put it; large files are linked, not copied."""
-    folder = Path(tempfile.mkdtemp(prefix=".unpad-upload-", dir=run))
-    try:
-        for name, path in files.items():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path.resolve(), target)
-            except OSError:
-                shutil.copy2(path, target)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _listed(value: Any) -> list[str]:

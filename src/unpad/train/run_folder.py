@@ -8,18 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unpad.checkpoint.files import (
-    append_line,
-    atomic_write,
-    checkpoints,
-    newest_valid,
-    prune,
-    recover,
-    remove_folder,
-    staged_folder,
-    verify,
-    writing_to,
-)
+from unpad.checkpoint import files
 from unpad.engine.accelerator import Accelerator
 from unpad.engine.state import read_tree, write_tree
 from unpad.errors import CheckpointError, TrainingError, listing
@@ -44,10 +33,10 @@ class RunFolder:
     def begin(self, overwrite: bool) -> None:
         """Make the folder ready for a new run: an earlier run's files are removed on `overwrite`, else moved aside."""
         self._make()
-        earlier = [*checkpoints(self.path), *(p for p in (self.path / HISTORY,) if p.exists())]
+        earlier = [*files.checkpoints(self.path), *(p for p in (self.path / HISTORY,) if p.exists())]
         if earlier and overwrite:
             for path in earlier:
-                remove_folder(path) if path.is_dir() else path.unlink()
+                files.remove_folder(path) if path.is_dir() else path.unlink()
             say(f"{self.path}: removed the {len(earlier)} files of an earlier run (overwrite_output_dir=True)")
         elif earlier:
             aside = self._set_aside(earlier)
@@ -57,7 +46,7 @@ class RunFolder:
 
     def set_aside_after(self, step: int) -> None:
         """Move checkpoints of later steps than `step`, from which the run goes on, aside: damaged ones, or those of another future."""
-        later = [path for path in checkpoints(self.path) if int(path.name.removeprefix("checkpoint-")) > step]
+        later = [path for path in files.checkpoints(self.path) if int(path.name.removeprefix("checkpoint-")) > step]
         if later:
             say(f"{listing(path.name for path in later)} of {self.path} moved to {self._set_aside(later)}")
 
@@ -65,7 +54,7 @@ class RunFolder:
         number = 1
         while (aside := self.path / f"earlier-{number}").exists():
             number += 1
-        with writing_to(aside):
+        with files.writing_to(aside):
             aside.mkdir()
             for path in paths:
                 path.rename(aside / path.name)
@@ -75,11 +64,10 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock_out_others()
-            recover(self.path)
+            files.recover(self.path)
         except OSError as error:
-            raise CheckpointError(
-                f"output_dir {self.path} cannot be used ({error.strerror}); choose a folder that can be written"
-            ) from None
+            what = f"output_dir {self.path} cannot be used ({error.strerror})"
+            raise CheckpointError(f"{what}; choose a folder that can be written") from None
 
     def _lock_out_others(self) -> None:
         """Two processes in one run folder would take each other's half-written checkpoints for leftovers of a kill."""
@@ -88,17 +76,14 @@ class RunFolder:
         except ImportError:  # Windows has no advisory locks of this kind
             return
         if self._lock is None:
-            self._lock = (self.path / ".lock").open(
-                "a"
-            )  # released by the system when the process ends, however it ends
+            self._lock = (self.path / ".lock").open("a")  # the system releases it, however the process ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise TrainingError(
-                f"another process is training in {self.path}; wait for it, stop it, or choose another output_dir"
-            ) from None
+            how = "wait for it, stop it, or choose another output_dir"
+            raise TrainingError(f"another process is training in {self.path}; {how}") from None
 
     def end(self) -> None:
         """Let other processes use the folder."""
@@ -113,36 +98,33 @@ class RunFolder:
         """
         self._make()
         if resume is True or str(resume).lower() == "true":
-            found = newest_valid(self.path)
-            if found is None and checkpoints(self.path):
-                raise CheckpointError(
-                    f"{self.path}: every checkpoint is damaged; start anew with overwrite_output_dir=True"
-                )
+            found = files.newest_valid(self.path)
+            if found is None and files.checkpoints(self.path):
+                how = "start anew with overwrite_output_dir=True"
+                raise CheckpointError(f"{self.path}: every checkpoint is damaged; {how}")
             if found is None:
                 say(f"{self.path} has no checkpoint yet: starting at step 0")
             return found
         given = Path(str(resume))
         if given.is_dir() and (given / f"{STATE}.json").is_file():
-            if problems := verify(given):
-                raise CheckpointError(
-                    f"{given} is damaged ({listing(problems, 2)}); use resume_from_checkpoint=True for the newest valid one"
-                )
+            if problems := files.verify(given):
+                how = "use resume_from_checkpoint=True for the newest valid one"
+                raise CheckpointError(f"{given} is damaged ({listing(problems, 2)}); {how}")
             return given
-        if given.is_dir() and checkpoints(given):
-            return newest_valid(given)
-        raise CheckpointError(
-            f"resume_from_checkpoint={str(given)!r} is not a checkpoint of a training run; give a folder checkpoint-<step>, a run folder, or True"
-        )
+        if given.is_dir() and files.checkpoints(given):
+            return files.newest_valid(given)
+        wrong = f"resume_from_checkpoint={str(given)!r} is not a checkpoint of a training run"
+        raise CheckpointError(f"{wrong}; give a folder checkpoint-<step>, a run folder, or True")
 
     # -- history
 
     def rewrite_history(self, history: Sequence[dict[str, Any]]) -> None:
         """Set the history file to exactly `history`: lines after the checkpoint that a run continues from did not happen."""
-        atomic_write(self.path / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
+        files.atomic_write(self.path / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record, durably."""
-        append_line(self.path / HISTORY, json.dumps(record))
+        files.append_line(self.path / HISTORY, json.dumps(record))
 
     # -- checkpoints
 
@@ -157,21 +139,17 @@ class RunFolder:
     ) -> Path:
         """Write `checkpoint-<step>`: weights, engine state, position, history and callbacks; then drop what exceeds the limit."""
         final = self.path / f"checkpoint-{step}"
-        with staged_folder(final) as staging:
+        with files.staged_folder(final) as staging:
             save_model(staging)
             position = dataclasses.asdict(state)
             if state.best_model_checkpoint:  # a name, not a path: the folder of the run may be moved
                 position["best_model_checkpoint"] = Path(state.best_model_checkpoint).name
-            tree = {
-                "engine": engine_state,
-                "trainer": position,
-                "callbacks": [[type(c).__name__, c.state_dict()] for c in callbacks],
-            }
-            write_tree(staging, STATE, tree)
+            theirs = [[type(c).__name__, c.state_dict()] for c in callbacks]
+            write_tree(staging, STATE, {"engine": engine_state, "trainer": position, "callbacks": theirs})
             (staging / "training_args.json").write_text(args.to_json(), encoding="utf-8")
         if args.save_total_limit is not None:
             best = [Path(state.best_model_checkpoint)] if state.best_model_checkpoint else []
-            prune(self.path, args.save_total_limit, protect=best)
+            files.prune(self.path, args.save_total_limit, protect=best)
         return final
 
     def load(
@@ -185,18 +163,12 @@ class RunFolder:
         tree = read_tree(folder, STATE)
         state = TrainerState(**tree["trainer"])
         if state.fingerprint != fresh.fingerprint:
-            raise TrainingError(
-                f"{folder} is of a run on other training data; give the same data, or start a new run in another output_dir"
-            )
-        differing = [
-            f"{k}: {state.recipe.get(k)!r} there, {v!r} here"
-            for k, v in fresh.recipe.items()
-            if state.recipe.get(k) != v
-        ]
-        if differing:
-            raise TrainingError(
-                f"{folder} is of another run ({listing(differing, 3)}); give the same arguments, or another output_dir"
-            )
+            how = "give the same data, or start a new run in another output_dir"
+            raise TrainingError(f"{folder} is of a run on other training data; {how}")
+        there, here = state.recipe, fresh.recipe
+        if differing := [f"{k}: {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v]:
+            how = "give the same arguments, or another output_dir"
+            raise TrainingError(f"{folder} is of another run ({listing(differing, 3)}); {how}")
         engine.restore(tree["engine"])
         saved = list(tree["callbacks"])
         for callback in callbacks:  # several of one class stand in the order in which they were given

@@ -31,9 +31,8 @@ class Stepper:
 
         Gives this process's part of that mean, on the device; the tokens of the global batch; and whether any process has `stop` set.
         """
-        count, tokens, stops = self.engine.world.sums(
-            sum(micro.count for micro in micros), sum(micro.tokens for micro in micros), int(stop)
-        )
+        mine = (sum(micro.count for micro in micros), sum(micro.tokens for micro in micros), int(stop))
+        count, tokens, stops = self.engine.world.sums(*mine)
         for _ in range(self.halvings):
             micros = _halved(micros, feed)
         while True:
@@ -49,9 +48,8 @@ class Stepper:
         largest = max(micros, key=lambda micro: micro.tokens)
         rows = max(len(micro.rows) for micro in micros)
         if rows == 1:
-            raise TrainingError(
-                f"out of memory with a micro-batch of one row of {largest.tokens} tokens; use gradient_checkpointing=True, shorter rows or a smaller model"
-            )
+            how = "use gradient_checkpointing=True, shorter rows or a smaller model"
+            raise TrainingError(f"out of memory with a micro-batch of one row of {largest.tokens} tokens; {how}")
         if self._sent or self.engine.strategy.sharded:  # the others have begun to add up gradients with this one
             raise TrainingError(
                 f"rank {self.engine.process_index} is out of memory with a micro-batch of {rows} rows; halve per_device_train_batch_size "
@@ -112,11 +110,8 @@ def _halved(micros: list[Micro], feed: Feed | StreamFeed) -> list[Micro]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch or Python says that memory ran out, of a GPU or of the machine."""
     words = str(error)
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or "out of memory" in words
-        or "can't allocate memory" in words
-    )
+    said = "out of memory" in words or "can't allocate memory" in words
+    return said or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def flos(model: nn.Module, tokens: int) -> float:

@@ -95,9 +95,9 @@ class Trainer(TrainerPushes):
         set_seed(self.args.seed)
         self.model: Any = model if model is not None else model_init()  # type: ignore[misc]
         if not isinstance(self.model, nn.Module):
-            raise ArgumentError(
-                f"model is {self.model!r:.60} ({type(self.model).__name__}); give a model, as AutoModelForSequenceClassification.from_pretrained(...) makes it"
-            )
+            what = f"{self.model!r:.60} ({type(self.model).__name__})"
+            how = "give a model, as AutoModelForSequenceClassification.from_pretrained(...) makes it"
+            raise ArgumentError(f"model is {what}; {how}")
         checked_functions(data_collator=data_collator, compute_metrics=compute_metrics)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class, self.data_collator = processing_class, data_collator
@@ -211,25 +211,22 @@ class Trainer(TrainerPushes):
         args = self.args
         self._writes()
         if args.eval_strategy != "no" and self.eval_dataset is None:
-            raise ArgumentError(
-                f"eval_strategy={args.eval_strategy!r} needs an eval_dataset=; pass one, or eval_strategy='no'"
-            )
+            needs = f"eval_strategy={args.eval_strategy!r} needs an eval_dataset="
+            raise ArgumentError(f"{needs}; pass one, or eval_strategy='no'")
         parts = getattr(self.compute_metrics, "parts", None)  # a function's figures are known only after its first call
         known = [] if self.compute_metrics is None else None if parts is None else [part.key for part in parts]
         if args.metric_for_best_model is not None and known is not None and args.eval_strategy != "no":
             words = ["perplexity"] if self._guesses_words else []
             known, name = ["loss", *words, *known], args.best_metric.removeprefix("eval_")
             if name not in known:
-                raise ArgumentError(
-                    f"metric_for_best_model={args.metric_for_best_model!r} is not measured here{nearest(name, known)}; there are: {listing(known)}"
-                )
+                what = f"metric_for_best_model={args.metric_for_best_model!r} is not measured here"
+                raise ArgumentError(f"{what}{nearest(name, known)}; there are: {listing(known)}")
 
     def _smooth(self, share: float) -> None:
         """Let training spread a share of each label over the vocabulary."""
         if share and not (self._packs() and self.model.vocabulary):
-            raise ArgumentError(
-                f"label_smoothing_factor={share:g} needs a model of this library that answers with words, and batches without padding; leave it out"
-            )
+            needs = "a model of this library that answers with words, and batches without padding"
+            raise ArgumentError(f"label_smoothing_factor={share:g} needs {needs}; leave it out")
         if self._native:
             self.model.label_smoothing = share
 
@@ -254,24 +251,14 @@ class Trainer(TrainerPushes):
         self.accelerator.release_optimizers()
         given = self._given_optimizer
         self._running = self.accelerator.wrap(self.model, [given] if given is not None else [])
-        plain = (
-            adamw(
-                self.model,
-                args.learning_rate,
-                (args.adam_beta1, args.adam_beta2),
-                args.adam_epsilon,
-                args.weight_decay,
-                args.optim,
-            )
-            if given is None
-            else given
-        )
+        plain, betas = given, (args.adam_beta1, args.adam_beta2)
+        if plain is None:
+            plain = adamw(self.model, args.learning_rate, betas, args.adam_epsilon, args.weight_decay, args.optim)
         schedule = self._given_scheduler or get_scheduler(args.lr_scheduler_type, plain, args.warmup(total), total)
         optimizer, schedule = self.accelerator.prepare_pair(self.model, plain, schedule)
         if self.accelerator.num_processes == 1:
-            optimizer.keep_rows(
-                self.model, self._used_ids() if given is None else None
-            )  # theirs keeps its own parameters
+            used = self._used_ids() if given is None else None  # theirs keeps its own parameters
+            optimizer.keep_rows(self.model, used)
         return optimizer, schedule
 
     def _run(self, feed: Feed | StreamFeed, optimizer: PreparedOptimizer, scheduler: Any) -> None:
@@ -362,23 +349,16 @@ class Trainer(TrainerPushes):
             return (strategy == "steps" and step % every == 0) or (strategy == "epoch" and (epoch_ends or last))
 
         control.should_log = due(args.logging_strategy, args.logging_steps) or (args.logging_first_step and step == 1)
-        control.should_evaluate = self.eval_dataset is not None and due(
-            args.eval_strategy, args.eval_steps or args.logging_steps
-        )
+        every = args.eval_steps or args.logging_steps
+        control.should_evaluate = self.eval_dataset is not None and due(args.eval_strategy, every)
         control.should_save = due(args.save_strategy, args.save_steps) or (last and args.save_strategy == "steps")
 
     def _act(self, norm: Tensor, learning_rate: float) -> bool:
         """Log, evaluate and save, as the control flags ask; whether the step is saved."""
         state, control = self.state, self.control
         if control.should_log and state.loss_count:
-            self._log(
-                {
-                    "loss": state.loss_sum / state.loss_count,
-                    "grad_norm": float(norm),
-                    "learning_rate": learning_rate,
-                    "epoch": round(state.epoch, 4),
-                }
-            )
+            loss, epoch = state.loss_sum / state.loss_count, round(state.epoch, 4)
+            self._log({"loss": loss, "grad_norm": float(norm), "learning_rate": learning_rate, "epoch": epoch})
             state.loss_sum, state.loss_count = 0.0, 0
         return self._evaluate_and_save()
 
@@ -404,9 +384,8 @@ class Trainer(TrainerPushes):
         if name not in metrics:
             if self.args.metric_for_best_model is None and not self.args.load_best_model_at_end:
                 return False
-            raise ArgumentError(
-                f"metric_for_best_model={name!r} is not among the metrics of the evaluation: {listing(metrics)}"
-            )
+            there = f"the metrics of the evaluation: {listing(metrics)}"
+            raise ArgumentError(f"metric_for_best_model={name!r} is not among {there}")
         value, best = metrics[name], self.state.best_metric
         if best is not None and not (value > best if self.args.best_is_greatest else value < best):
             return False
@@ -441,14 +420,12 @@ class Trainer(TrainerPushes):
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
             if problems := verify(Path(best)):
-                raise CheckpointError(
-                    f"the best checkpoint {best} is damaged ({listing(problems, 2)}); the model keeps its last weights"
-                )
+                what = f"the best checkpoint {best} is damaged ({listing(problems, 2)})"
+                raise CheckpointError(f"{what}; the model keeps its last weights")
             self._load_model(Path(best))
             self._best_is_loaded = True
-            say(
-                f"loaded the best weights: step {self.state.best_step}, {self.args.best_metric} {self.state.best_metric:.4f}"
-            )
+            value = f"{self.args.best_metric} {self.state.best_metric:.4f}"
+            say(f"loaded the best weights: step {self.state.best_step}, {value}")
 
     # -- evaluation
 
@@ -483,9 +460,8 @@ class Trainer(TrainerPushes):
         writes = getattr(self.args, "predict_with_generate", False) or getattr(self.compute_metrics, "generates", False)
         if writes and not (self._native and self.model.labels_of == "target"):
             name = self.model.class_name if self._native else type(self.model).__name__
-            raise ArgumentError(
-                f"generated texts are judged, but a {name} does not answer a text with another; load the model with AutoModelForSeq2SeqLM"
-            )
+            wrong = f"generated texts are judged, but a {name} does not answer a text with another"
+            raise ArgumentError(f"{wrong}; load the model with AutoModelForSeq2SeqLM")
         return writes
 
     def _answers(self, dataset: Any, prefix: str, keep_logits: bool) -> PredictionOutput:
@@ -498,9 +474,8 @@ class Trainer(TrainerPushes):
                 change = self._frozen.filler(store, "eval")
             pack = store.pack if change is None else lambda rows: change(store.pack(rows))
             if self.model.vocabulary and self.compute_metrics is not None and not writes:
-                say_once(
-                    "answers over the vocabulary are not kept: compute_metrics is not called, loss and perplexity judge them"
-                )
+                judges = "compute_metrics is not called, loss and perplexity judge them"
+                say_once(f"answers over the vocabulary are not kept: {judges}")
             lengths = store.lengths if store.has_labels or not writes else store.lengths[:0]  # no labels, no loss
             answers = answer_packed(self.model, pack, lengths, self.args.eval_max_tokens, self.accelerator)
             batches = (store.pack(np.arange(size)) for _ in range(1))
@@ -520,15 +495,9 @@ class Trainer(TrainerPushes):
             )
         made = partial(write, self.model, batches, self.accelerator, self.processing_class, self._generation)
         found = evaluate(
-            answers,
-            size,
-            prefix,
-            self.compute_metrics,
-            keep_logits,
-            self.accelerator.world,
-            made if writes else None,
+            answers, size, prefix, self.compute_metrics, keep_logits, self.accelerator.world, made if writes else None,
             self._asked_to_stop,
-        )
+        )  # fmt: skip
         if self._guesses_words and f"{prefix}_loss" in found.metrics:
             found.metrics[f"{prefix}_perplexity"] = math.exp(min(found.metrics[f"{prefix}_loss"], 700))
         return found
@@ -569,12 +538,8 @@ class Trainer(TrainerPushes):
         elif self._native:
             self.model.eval()  # then the weights, and not what an optimizer trains, are what counts
             self.model.load_weights(folder)
-        elif (folder / "model_state.json").is_file():
-            self.model.load_state_dict(read_tree(folder, "model_state"))
         else:
-            from safetensors.torch import load_model
-
-            load_model(self.model, str(folder / "model.safetensors"))
+            self.model.load_state_dict(self._foreign_weights(folder))
 
     def _foreign_weights(self, folder: Path) -> dict[str, Tensor]:
         """All weights of a model of another library, by name; files hold tied ones once."""
