@@ -174,7 +174,9 @@ class Stated:
 
     def __init__(self, opened: Opened, text: str) -> None:
         self.opened, self.text = opened, text
-        self.model = SimpleNamespace(generation_config=self.settings, config=SimpleNamespace(extra={}))
+        self.model = SimpleNamespace(
+            generation_config=self.settings, config=SimpleNamespace(extra={}, task_settings={})
+        )
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         self.opened.at_once += 1

@@ -578,11 +578,15 @@ def test_a_call_comes_before_its_settings_before_the_models_own() -> None:
 
 
 def test_settings_of_old_models_come_from_their_config() -> None:
-    extra = {
-        "num_beams": 4,
-        "task_specific_params": {"summarization": {"max_length": 142, "min_length": 56, "prefix": "summarize: "}},
-    }
-    config = SimpleNamespace(extra=extra, eos_token_id=2, pad_token_id=None, forced_bos_token_id=0)
+    of_task = {"max_length": 142, "min_length": 56, "prefix": "summarize: "}
+    extra = {"num_beams": 4, "task_specific_params": {"summarization": of_task}}
+    config = SimpleNamespace(
+        extra=extra,
+        task_settings=extra["task_specific_params"],
+        eos_token_id=2,
+        pad_token_id=None,
+        forced_bos_token_id=0,
+    )
     read = GenerationConfig.from_model_config(config, "summarization")
     assert read.to_dict() == {
         "eos_token_id": 2,
