@@ -6,7 +6,6 @@ number: fenced blocks and notebook cells, counted from 1.
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,15 +56,6 @@ def is_output(text: str) -> bool:
     """Whether a block holds nothing that is done: no assignment, import, definition, `print`."""
     bare = _TEXT.sub("''", text)
     return not re.search(r"^\s*(?:[\w\[\]\"'., ]+=(?!=)|import |from |def |class |for |print\()", bare, re.MULTILINE)
-
-
-def parses(text: str) -> bool:
-    """Whether it is Python as it stands."""
-    try:
-        ast.parse(text)
-    except SyntaxError:
-        return False
-    return True
 
 
 def documents(folder: Path = FOLDER) -> list[list[Block]]:

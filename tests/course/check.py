@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "hub")]
 
 import blocks  # noqa: E402
 import cells  # noqa: E402
+from hubs import Server  # noqa: E402
 
 FILES = sorted(HERE.glob("document_*.py"))
 DATA = HERE.parents[2] / "shared" / "data"
@@ -64,18 +65,11 @@ def _wrong(block: blocks.Block, cell: cells.Cell | None, own: set[str]) -> str:
     return f"does not ask for {sorted(missing)}" if missing else ""
 
 
-def serve(folder: Path) -> Any:
-    """A server on the folder, as a process."""
-    from hubs import Server
-
-    return Server(folder)
-
-
 def run(file: Path, hub: Path, *options: str, python: str = sys.executable, **env: str) -> list[dict[str, Any]]:
     """Run a course file against a server on a copy of the Hub's folder, in a process and a folder of its own; `env` adds variables."""
     with tempfile.TemporaryDirectory() as home:
         shutil.copytree(hub, Path(home) / "hub")
-        server = serve(Path(home) / "hub")
+        server = Server(Path(home) / "hub")
         (Path(home) / "work").mkdir()
         _sentence_rules(Path(home) / "nltk")
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
