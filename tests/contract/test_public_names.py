@@ -16,7 +16,17 @@ from unpad.errors import ArgumentError
 from unpad.hub.pull import OPTIONS
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-HEAVY = ("torch", "datasets", "matplotlib", "transformers", "numpy", "pyarrow", "jsonargparse", "tokenizers")
+HEAVY = (
+    "torch",
+    "datasets",
+    "matplotlib",
+    "transformers",
+    "numpy",
+    "pyarrow",
+    "jsonargparse",
+    "tokenizers",
+    "torch._dynamo",
+)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -57,6 +67,21 @@ def test_importing_an_error_loads_nothing_heavy() -> None:
 
 def test_training_does_not_load_plots() -> None:
     assert "matplotlib" not in loaded_after("from unpad import Trainer, TrainingArguments")
+
+
+def test_training_does_not_wait_for_a_compiler_that_it_does_not_use(tmp_path: Path) -> None:
+    code = f"""
+from datasets import Dataset
+import unpad
+config = unpad.AutoConfig.for_model("bert", vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+data = Dataset.from_dict({{"input_ids": [[2, 5, 3]] * 8, "label": [0, 1] * 4}})
+args = unpad.TrainingArguments({str(tmp_path)!r}, max_steps=2, save_strategy="steps", save_steps=1, draw_curves=False, disable_tqdm=True)
+run = unpad.Trainer(unpad.AutoModelForSequenceClassification.from_config(config), args, train_dataset=data, eval_dataset=data)
+run.train()
+run.evaluate()
+run.train(resume_from_checkpoint=True)
+unpad.AutoModelForSequenceClassification.from_pretrained({str(tmp_path / "checkpoint-1")!r})"""
+    assert "torch._dynamo" not in loaded_after(code)
 
 
 def test_old_spellings_point_at_arguments_that_exist() -> None:

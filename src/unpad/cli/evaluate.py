@@ -45,7 +45,7 @@ class EvaluateOptions:
     """Hypotheses that beam search follows, where texts are written; null: the model's own, or 1."""
     max_new_tokens: int | None = None
     """Tokens that are written at most; null: the model's own."""
-    eval_max_tokens: int = 8192
+    eval_max_tokens: int = 4096
     """Token budget of a batch."""
     precision: str = "auto"
     """Number format of matrix products: auto, fp32, bf16 or fp16."""

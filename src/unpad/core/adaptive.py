@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unpad.batch import IGNORED_LABEL
 from unpad.config import ModelConfig
-from unpad.core.layers import RowEmbedding, aligned
+from unpad.core.layers import RowEmbedding, Table, aligned
 from unpad.core.losses import vocabulary_loss
 from unpad.errors import ArgumentError
 
@@ -56,7 +56,7 @@ class AdaptiveEmbedding(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.parts, self.width = tables_of(config), config.width
-        kind = RowEmbedding if len(self.parts) == 1 else nn.Embedding
+        kind = RowEmbedding if len(self.parts) == 1 else Table
         self.tables = nn.ModuleList(kind(part.size, part.width) for part in self.parts)
         projected = config.narrowing > 1 or self.parts[0].width != self.width
         self.projections = nn.ModuleList(

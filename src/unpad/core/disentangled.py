@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.attention import Attention, distances, pairs_of, working_dtype
-from unpad.core.layers import Norm, drop
+from unpad.core.layers import Norm, Table, drop
 from unpad.core.noise import Noise
 
 
@@ -46,7 +46,7 @@ class RelativePositions(nn.Module):
         self.most = config.relative_reach if config.relative_reach > 0 else config.max_positions
         self.buckets = config.relative_buckets
         self.span = self.buckets if self.buckets > 0 else self.most
-        self.table = nn.Embedding(2 * self.span, config.width)
+        self.table = Table(2 * self.span, config.width)
         normed = "layer_norm" in (config.relative_norm or "").lower()
         self.norm = Norm(config.width, eps=config.norm_eps) if normed else None
 

@@ -39,7 +39,16 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
-class RowEmbedding(nn.Embedding):
+class Table(nn.Embedding):
+    """An embedding that draws no weights where it has no memory: to do so, PyTorch would load its compiler (1 s)."""
+
+    def reset_parameters(self) -> None:
+        """PyTorch's default weights; a model's are drawn by `transformer.initialise`."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
+class RowEmbedding(Table):
     """An embedding that trains only the rows that the data use, and whose gradient touches only those of the batch.
 
     A vocabulary has tens of thousands of rows, a data set uses some of them and a batch a few hundred. While it is being

@@ -20,6 +20,8 @@ from unpad.errors import ArgumentError, DataError
 
 BLOCK = 1 << 24
 """Logits over the vocabulary that exist at a time: 64 MB in fp32."""
+_WORDS = 1 << 13
+"""Rows of the vocabulary whose gradient exists in half precision at a time."""
 LIFT = 256.0
 """Gradients over the vocabulary are so many times as great while they are fp16, whose least number is 6e-8: the loss scaling of a loop
 comes after they were made. A gradient of the mean is no greater than what the head reads, far from fp16's 65504."""
@@ -130,21 +132,20 @@ class _VocabularyLoss(torch.autograd.Function):
             part = slice(start, start + rows)
             some, places = x[part].to(dtype), labels[part].clamp(min=0)[:, None]
             logits = F.linear(some, cast, None if bias is None else bias.to(dtype))
-            losses = _word_losses(logits, places, share[part] if any(wants) else None, smoothing)
+            losses = _word_losses(logits, places, share[part] if any(wants) else None, smoothing, d_bias)
             total = total + (losses * each[part]).sum()
             if not any(wants):
                 continue
-            if d_bias is not None:
-                d_bias += logits.sum(0, dtype=torch.float32)
             if d_x is not None:
                 d_x[part] = logits @ cast
             if d_weight is not None:
                 if dtype == d_weight.dtype:
                     d_weight.addmm_(logits.t(), some, beta=int(start > 0))
-                elif start == 0:
-                    d_weight.copy_(logits.t() @ some)
-                else:
-                    d_weight += logits.t() @ some
+                    continue
+                for word in range(0, V, _WORDS):
+                    words = slice(word, word + _WORDS)
+                    found = logits[:, words].t() @ some
+                    d_weight[words] = found if start == 0 else d_weight[words].add_(found)
         if d_weight is not None and not x.shape[0]:
             d_weight.zero_()
         ctx.table, ctx.grads = table, (d_x, d_weight, d_bias, count / lift)
@@ -168,8 +169,13 @@ class _VocabularyLoss(torch.autograd.Function):
         return d_x, d_weight, d_bias, None, None, None, None, None, None
 
 
-def _word_losses(logits_MV: Tensor, places_M1: Tensor, share_M: Tensor | None, smoothing: float) -> Tensor:
-    """Losses fp32 [M]; with shares the logits become, in place, the gradient of the losses, each times its share."""
+def _word_losses(
+    logits_MV: Tensor, places_M1: Tensor, share_M: Tensor | None, smoothing: float, d_bias_V: Tensor | None
+) -> Tensor:
+    """Losses fp32 [M]; with shares the logits become, in place, the gradient of the losses, each times its share.
+
+    `d_bias_V` fp32: where there is one, the sum of these gradients is added to it.
+    """
     V, losses = logits_MV.shape[1], []
     # as many rows at a time as stay in the cache of a CPU
     size = max(1, (1 << 18 if logits_MV.device.type == "cpu" else 1 << 26) // V)
@@ -189,6 +195,8 @@ def _word_losses(logits_MV: Tensor, places_M1: Tensor, share_M: Tensor | None, s
         if smoothing:
             part.sub_(share * (smoothing / V))
         part.scatter_add_(1, places, share * (smoothing - 1))
+        if d_bias_V is not None:
+            d_bias_V += part.sum(0)
         if part is not some:
             some.copy_(part)
     return torch.cat(losses) if losses else logits_MV.new_zeros(0, dtype=torch.float32)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unpad.config import ModelConfig
+from unpad.core.layers import Table
 
 
 def rotary_frequencies(head_width: int, theta: float, scaling: Mapping[str, Any] | None = None) -> Tensor:
@@ -42,7 +43,7 @@ class DistanceBias(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.table = nn.Embedding(config.bias_buckets, config.heads)
+        self.table = Table(config.bias_buckets, config.heads)
         self.reach, self.causal = config.bias_reach, config.causal
 
     def forward(self, places_Q: Tensor, longest: int) -> Tensor:

@@ -17,7 +17,7 @@ from unpad.batch import PackedBatch
 from unpad.config import ModelConfig
 from unpad.core.attention import Attention, pairs_of, rotary_table, working_dtype
 from unpad.core.cache import Memory
-from unpad.core.layers import aligned, drop
+from unpad.core.layers import Table, aligned, drop
 from unpad.core.noise import Noise
 from unpad.core.positions import rotary_frequencies
 
@@ -36,7 +36,7 @@ class RecurrentAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.distance = nn.Linear(config.width, config.heads * config.head_width, bias=False)
-        self.biases = nn.Embedding(2 * config.heads, config.head_width)
+        self.biases = Table(2 * config.heads, config.head_width)
         self.length, self.p = config.memory_length or 0, config.probability("attention_dropout")
 
     def forward(

@@ -20,7 +20,7 @@ from unpad.core.adaptive import AdaptiveEmbedding
 from unpad.core.attention import Attention, Rotation, attend, rotary_table
 from unpad.core.cache import Cache, Memory
 from unpad.core.disentangled import DisentangledAttention, Reach, RelativePositions
-from unpad.core.layers import Norm, RMSNorm, RowEmbedding, activation, aligned, drop, norm
+from unpad.core.layers import Norm, RMSNorm, RowEmbedding, Table, activation, aligned, drop, norm
 from unpad.core.noise import Noise
 from unpad.core.positions import DistanceBias, rotary_frequencies
 from unpad.core.recurrent import RecurrentAttention, distance_waves
@@ -38,8 +38,8 @@ class Embeddings(nn.Module):
         else:
             self.tokens = tokens if tokens is not None else RowEmbedding(config.vocab_size, E, config.padding_row)
         learned = config.input_positions and not config.fixed_positions
-        self.positions = nn.Embedding(config.max_positions + config.position_start, E) if learned else None
-        self.types = nn.Embedding(config.token_types, E) if config.token_types else None
+        self.positions = Table(config.max_positions + config.position_start, E) if learned else None
+        self.types = Table(config.token_types, E) if config.token_types else None
         self.norm = norm(config, E) if config.embedding_norm else None
         self.projection = nn.Linear(E, D) if E != D or config.project_embeddings else None
         self.p = config.probability("embedding_dropout")

@@ -6,6 +6,7 @@ handed to the fused kernel as a factor instead of rewriting every gradient first
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from unpad.core.layers import RowEmbedding
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, whose methods each load PyTorch's compiler (1 s, 67 MB) to tell it to leave them alone; these do not."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -34,7 +45,7 @@ def adamw(
     """The optimizer that `TrainingArguments.optim` names, over `decay_groups`."""
     device = next(model.parameters()).device
     fused = name == "adamw_torch_fused" and device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=fused)
+    return AdamW(decay_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=fused)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter], rows: Iterable[RowEmbedding] = ()) -> Tensor:

@@ -88,7 +88,9 @@ class ModelClass:
             named = named.replace(tied=False)
         with torch.device("meta"):
             model = Model(named, kind, self.head)
-        model.to_empty(device="cpu")
+        model._apply(
+            lambda t: torch.empty(t.shape, dtype=t.dtype)
+        )  # as `to_empty`, which would load sympy: half a second
         report = load_weights(model, folder, kind, self.head, resize_head=ignore_mismatched_sizes)
         if report.new:
             initialise(model, named, report.new)

@@ -71,7 +71,7 @@ class TrainingArguments:
     """Micro-batches per optimizer step; the loss is that of the whole global batch."""
     max_tokens_per_batch: int = 0
     """Token budget of a training micro-batch, with similar lengths together; 0: count examples instead."""
-    eval_max_tokens: int = 8192
+    eval_max_tokens: int = 4096
     """Token budget of an evaluation or prediction batch of a native model."""
     group_by_length: bool = False
     """Put examples of similar length into the same batch. Of little use here, as padding is never computed."""

@@ -20,6 +20,7 @@ from unpad.data.sampler import token_budget_batches
 from unpad.data.terms import loss_terms, targets
 from unpad.engine.accelerator import Accelerator
 from unpad.engine.loader import move
+from unpad.engine.memory import give_back
 from unpad.engine.world import World
 from unpad.errors import ArgumentError, DataError
 from unpad.generate.loop import generate_rows
@@ -27,6 +28,9 @@ from unpad.generate.settings import GenerationConfig
 from unpad.notices import say, say_once
 from unpad.train.feed import accepted_by, len_of
 from unpad.train.step import is_out_of_memory
+
+_GIVE_BACK = 16
+"""Batches after which freed memory is given back; a share of a percent of their time."""
 
 
 class EvalPrediction(NamedTuple):
@@ -105,7 +109,9 @@ def _each_batch(
                 waiting.append(rows)
 
     world = engine.world
-    for first in range(0, len(batches), world.size):
+    for number, first in enumerate(range(0, len(batches), world.size)):
+        if number % _GIVE_BACK == 0:
+            give_back()
         mine = first + world.rank
         found = list(parts(batches[min(mine, len(batches) - 1)]))
         yield found if mine < len(batches) else []

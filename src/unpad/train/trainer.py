@@ -24,6 +24,7 @@ from unpad.compat import ALIASES, modern
 from unpad.data.sampler import mixed
 from unpad.data.tokens import TokenStore
 from unpad.engine.accelerator import Accelerator
+from unpad.engine.memory import give_back, keep
 from unpad.engine.optim import PreparedOptimizer, adamw
 from unpad.engine.schedules import get_scheduler
 from unpad.engine.state import read_tree, set_seed, write_tree
@@ -178,6 +179,8 @@ class Trainer(TrainerPushes):
             feed.seek(self.state.stream)
             started, first = time.perf_counter(), self.state.global_step
             self._call("on_train_begin")
+            give_back()
+            keep()
             with self._stop:
                 self._run(feed, optimizer, scheduler)
             seconds = time.perf_counter() - started
