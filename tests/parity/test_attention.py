@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from oracle import SMALL, bert_config, close, packed, random_inputs
 
 from unpad import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
-from unpad.core.attention import Attention, Rotation, attend, rotary_table
+from unpad.core.attention import TILE, Attention, Rotation, attend, pairs_of, rotary_table
 from unpad.core.disentangled import DisentangledAttention, log_bucket
+from unpad.core.noise import Noise
 from unpad.core.positions import rotary_frequencies
 from unpad.errors import ArgumentError
 
@@ -34,10 +35,11 @@ DEBERTA = {"relative_attention": True, "pos_att_type": "p2c|c2p", "position_bias
     st.sampled_from([1, 2, 4]),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([1, 4, 9, 128]),
 )
 def test_attention_of_every_kind_equals_the_reference(
-    lengths: list[int], seed: int, window: int | None, theta: float | None, kv_heads: int, causal: bool, biased: bool
-) -> None:
+    lengths: list[int], seed: int, window: int | None, theta: float | None, kv_heads: int, causal: bool, biased: bool, tile: int
+) -> None:  # fmt: skip
     torch.manual_seed(seed)
     batch = packed(random_inputs(bert_config(), seed, lengths))
     how = Attention(HEADS, WIDTH // HEADS, kv_heads, causal, window)
@@ -47,7 +49,30 @@ def test_attention_of_every_kind_equals_the_reference(
         qkv = Rotation.apply(qkv, *tables, how).detach().requires_grad_()
     bias = torch.randn(HEADS, 30, 30, requires_grad=True) if biased else None
     slow = reference.attention(qkv, batch, how, bias)
-    _same(lambda: attend(qkv, batch, how, 0, None, bias), slow, [qkv, bias])
+    with mock.patch("unpad.core.attention.TILE", tile):
+        _same(lambda: attend(qkv, batch, how, 0, None, bias), slow, [qkv, bias])
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 2), (True, 1)])
+def test_gradients_under_dropout_are_those_of_small_differences(causal: bool, window: int | None) -> None:
+    batch = packed(random_inputs(bert_config(), 0, [7, 5, 2]))
+    how = Attention(2, 3, 1, causal, window)
+    qkv = torch.randn(batch.tokens, 4 * 3, dtype=torch.float64, requires_grad=True)
+
+    def dropped(x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(1)  # the same masks in each call
+        return attend(x, batch, how, 0.3, Noise(x.device))
+
+    with mock.patch("unpad.core.attention.TILE", 3):
+        assert torch.autograd.gradcheck(dropped, qkv)
+
+
+def test_a_window_costs_no_more_than_it_sees() -> None:
+    how = Attention(2, 4, 2, window=10)
+    batch = packed(random_inputs(bert_config(max_position_embeddings=1000), 0, [1000]))
+    (pair,) = pairs_of(batch, torch.device("cpu"), how)
+    seen = [tile.masked.numel() for tile in pair.tiles if tile.masked is not None]
+    assert sum(seen) <= 1000 * (TILE + 2 * 10) < 1000 * 1000 / 5
 
 
 @settings(max_examples=30, deadline=None)

@@ -16,6 +16,7 @@ import inspect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from torch import Tensor
 
 from unpad.batch import PackedBatch, bounds, slot_index, within
 from unpad.core.noise import Noise
+
+TILE = 128
+"""Queries that look for keys together, where not all keys are seen."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Attention:
     @property
     def scale(self) -> float:
         return 1 / math.sqrt(self.head_width) if self.scaled else 1.0
+
+    def reach(self, first: int, last: int, longest: int) -> tuple[int, int]:
+        """The places [from, to) of the keys that any query of the places [first, last) may see, of sequences of `longest` tokens."""
+        back = 0 if self.window is None else max(first - self.window, 0)
+        ahead = last if self.causal else longest
+        return back, ahead if self.window is None else min(ahead, last + self.window)
 
     def hides(self, distance: Tensor) -> Tensor:
         """bool: which pairs do not see each other, by the place of the query minus that of the key."""
@@ -204,13 +214,25 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """Queries of a bucket that stand together, and the keys that any of them sees."""
+
+    queries: slice
+    """Their places, q of them."""
+    keys: slice
+    """The places of the keys, k of them."""
+    masked: Tensor | None
+    """bool, broadcasts to [B, N, q, k]; True: a key that the query does not see. None: it sees all."""
+
+
+@dataclass(frozen=True)
 class Pair:
     """A bucket of queries and the keys they meet."""
 
     queries: Grid
     keys: Grid
-    masked: Tensor | None
-    """bool, broadcasts to [B, N, Sq, Sk]; True: a key that the query does not see. None: it sees all."""
+    tiles: tuple[Tile, ...]
+    """Together all queries. One, unless queries see only keys of their neighbourhood or before them."""
 
 
 def pairs_of(batch: PackedBatch, device: torch.device, how: Attention, memory: PackedBatch | None = None) -> list[Pair]:
@@ -227,11 +249,12 @@ def _pairs(batch: PackedBatch, device: torch.device, how: Attention, memory: Pac
     for bucket in batch.buckets:
         queries = _grid(slice(bucket.start, bucket.start + bucket.tokens), bucket.lengths, device)
         if memory is None:
-            yield Pair(queries, queries, _masked(queries, bucket.lengths, device, how))
+            yield Pair(queries, queries, tuple(_tiles(queries, bucket.lengths, device, how)))
             continue
         tokens, lengths = memory_tokens(batch.order[row : row + queries.size], memory)
         keys = _grid(torch.from_numpy(tokens).to(device), lengths, device)
-        yield Pair(queries, keys, _masked(keys, lengths, device, Attention(how.heads, how.head_width, how.kv_heads)))
+        seen = Tile(slice(0, queries.longest), slice(0, keys.longest), _padding(keys, lengths, device))
+        yield Pair(queries, keys, (seen,))
         row += queries.size
 
 
@@ -241,17 +264,32 @@ def _grid(rows: slice | Tensor, lengths: tuple[int, ...], device: torch.device) 
     return Grid(rows, len(lengths), longest, slots)
 
 
-def _masked(keys: Grid, lengths: tuple[int, ...], device: torch.device, how: Attention) -> Tensor | None:
-    padding = None
-    if keys.slots is not None and not how.causal:  # padding comes last: causality hides it
-        ends = torch.tensor(lengths, device=device)
-        padding = (torch.arange(keys.longest, device=device) >= ends[:, None])[:, None, None, :]
-    if not how.causal and (how.window is None or how.window >= keys.longest - 1):
-        return padding
-    distance = distances(keys.longest, device)
-    hidden = how.hides(distance)
-    # padding sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
-    return hidden[None, None] if padding is None else (padding | hidden) & (distance != 0)
+def _tiles(grid: Grid, lengths: tuple[int, ...], device: torch.device, how: Attention) -> Iterator[Tile]:
+    """What the queries of a bucket see of their own sequences."""
+    longest, near = grid.longest, how.window is None or how.window >= grid.longest - 1
+    padding = None if how.causal else _padding(grid, lengths, device)  # padding comes last: causality hides it
+    if not how.causal and near:
+        yield Tile(slice(0, longest), slice(0, longest), padding)
+        return
+    places = torch.arange(longest, device=device)
+    for first in range(0, longest, TILE):
+        last = min(first + TILE, longest)
+        queries, keys = slice(first, last), slice(*how.reach(first, last, longest))
+        distance = places[queries, None] - places[keys]
+        hidden = how.hides(distance)[None, None]
+        if (
+            padding is not None
+        ):  # it sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
+            hidden = (padding[..., keys] | hidden) & (distance != 0)
+        yield Tile(queries, keys, hidden)
+
+
+def _padding(keys: Grid, lengths: tuple[int, ...], device: torch.device) -> Tensor | None:
+    """bool [B, 1, 1, S]: the places after the end of each sequence; None: there are none."""
+    if keys.slots is None:
+        return None
+    ends = torch.tensor(lengths, device=device)
+    return (torch.arange(keys.longest, device=device) >= ends[:, None])[:, None, None, :]
 
 
 def memory_tokens(order: Sequence[int] | np.ndarray, memory: PackedBatch) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -271,17 +309,21 @@ def _bucketed_inference(
     q_rows, kv_rows = _split(qkv, kv, how)
     out = _rows_for(batch, qkv, q_rows.shape[1])
     plain = how.causal and how.window is None and bias is None and kv is None
+    fused = partial(F.scaled_dot_product_attention, scale=how.scale, enable_gqa=how.heads != how.kv_heads)
     for pair in pairs:
         q = pair.queries.read(q_rows, 1, how.heads)[0]
         k, v = pair.keys.read(kv_rows, 2, how.kv_heads)
-        mask = None if pair.masked is None or plain else ~pair.masked
-        if bias is not None:
-            mask = bias[None, :, : q.shape[2], : k.shape[2]].to(q.dtype)
-            mask = mask if pair.masked is None else mask.masked_fill(pair.masked, -torch.inf)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=plain, scale=how.scale, enable_gqa=how.heads != how.kv_heads
-        )
-        pair.queries.write(out, mixed[None])
+        if plain:  # the kernel leaves out by itself what nobody sees
+            pair.queries.write(out, fused(q, k, v, is_causal=True)[None])
+            continue
+        mixed = []
+        for tile in pair.tiles:
+            mask = None if tile.masked is None else ~tile.masked
+            if bias is not None:
+                mask = bias[None, :, tile.queries, tile.keys].to(q.dtype)
+                mask = mask if tile.masked is None else mask.masked_fill(tile.masked, -torch.inf)
+            mixed.append(fused(q[:, :, tile.queries], k[:, :, tile.keys], v[:, :, tile.keys], attn_mask=mask))
+        pair.queries.write(out, (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2))[None])
     return out
 
 
@@ -296,6 +338,22 @@ def _rows_for(batch: PackedBatch, like: Tensor, width: int) -> Tensor:
 def working_dtype(qkv: Tensor) -> torch.dtype:
     """fp32 or more on CPUs: the softmax of bf16 is three times slower there, and each shape of a bf16 product is compiled anew."""
     return torch.promote_types(qkv.dtype, torch.float32) if qkv.device.type == "cpu" else qkv.dtype
+
+
+def _some(grid: Tensor, queries: slice, longest: int) -> Tensor:
+    """The places `queries` of [B K, G S, H] queries, as [B K, G q, H]."""
+    if queries.stop - queries.start == longest:
+        return grid
+    return grid.unflatten(1, (-1, longest))[:, :, queries].flatten(1, 2)
+
+
+def _multiply(out: Tensor, left: Tensor, right: Tensor, queries: slice, longest: int) -> None:
+    """Write the products [B K, G q, H] of `left` and `right` to the places `queries` of `out` [B K, G S, H]."""
+    if queries.stop - queries.start == longest:
+        torch.bmm(left, right, out=out)
+        return
+    to = out.unflatten(1, (-1, longest))[:, :, queries]
+    to.copy_(torch.bmm(left, right).view(to.shape))
 
 
 class _BucketedAttention(torch.autograd.Function):
@@ -322,17 +380,21 @@ class _BucketedAttention(torch.autograd.Function):
             else:
                 q = pair.queries.read(q_rows, 1, N, work).view(size * K, N // K * longest, -1)
                 k, v = pair.keys.read(kv_rows, 2, K, work).view(2, size * K, pair.keys.longest, -1)
-            scores = torch.bmm(q.mul_(how.scale), k.transpose(1, 2))
-            by_head = scores.view(size, N, longest, -1)
-            if bias is not None:
-                by_head.add_(bias[:, :longest, : k.shape[1]])
-            if pair.masked is not None:
-                by_head.masked_fill_(pair.masked, -torch.inf)
-            weights = torch.softmax(scores, dim=-1)
-            mask = noise.mask(weights.shape, p, weights) if noise is not None and p > 0 else None
-            mixed = torch.bmm(weights if mask is None else weights * mask, v)
+            saved += [q.mul_(how.scale), k, v]
+            mixed = torch.empty_like(q)
+            for tile in pair.tiles:
+                keys, values = k[:, tile.keys], v[:, tile.keys]
+                scores = torch.bmm(_some(q, tile.queries, longest), keys.transpose(1, 2))
+                by_head = scores.view(size, N, -1, keys.shape[1])
+                if bias is not None:
+                    by_head.add_(bias[:, tile.queries, tile.keys])
+                if tile.masked is not None:
+                    by_head.masked_fill_(tile.masked, -torch.inf)
+                weights = torch.softmax(scores, dim=-1)
+                mask = noise.mask(weights.shape, p, weights) if noise is not None and p > 0 else None
+                _multiply(mixed, weights if mask is None else weights * mask, values, tile.queries, longest)
+                saved += [weights, mask]
             pair.queries.write(out, mixed.view(1, size, N, longest, -1))
-            saved += [q, k, v, weights, mask]
         ctx.save_for_backward(*saved)
         ctx.batch, ctx.pairs, ctx.how = batch, pairs, how
         ctx.shapes = (qkv.shape, None if kv is None else kv.shape, None if bias is None else bias.shape)
@@ -347,25 +409,33 @@ class _BucketedAttention(torch.autograd.Function):
         d_kv = None if kv_shape is None else d_out.new_zeros(kv_shape)
         d_bias = None if bias_shape is None else d_out.new_zeros(bias_shape, dtype=torch.float32)
         dq_rows, dkv_rows = _split(d_qkv, d_kv, how)
-        for i, pair in enumerate(ctx.pairs):
-            q, k, v, weights, mask = saved[5 * i : 5 * i + 5]
+        found = iter(saved)
+        for pair in ctx.pairs:
+            q, k, v = next(found), next(found), next(found)
             size, longest = pair.queries.size, pair.queries.longest
             d_mixed = pair.queries.read(d_out, 1, N, q.dtype).view(q.shape)
             together = kv_shape is None and N == K
             d_grid = q.new_empty(3, *q.shape) if together else None
             d_q = d_grid[0] if d_grid is not None else torch.empty_like(q)
             d_keys = d_grid[1:] if d_grid is not None else q.new_empty(2, *k.shape)
-            dropped = weights if mask is None else weights * mask
-            torch.bmm(dropped.transpose(1, 2), d_mixed, out=d_keys[1])
-            d_weights = torch.bmm(d_mixed, v.transpose(1, 2))
-            if mask is not None:
-                d_weights.mul_(mask)
-            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            if d_bias is not None:
-                d_bias[:, :longest, : k.shape[1]] += d_scores.view(size, N, longest, -1).sum(0)
-            torch.bmm(d_scores, k, out=d_q)
+            beta = int(len(pair.tiles) > 1)  # 0: nothing is added to
+            if beta:
+                d_keys.zero_()
+            for tile in pair.tiles:
+                weights, mask = next(found), next(found)
+                q_tile, d_tile = (_some(grid, tile.queries, longest) for grid in (q, d_mixed))
+                d_k, d_v = d_keys[:, :, tile.keys]
+                dropped = weights if mask is None else weights * mask
+                torch.baddbmm(d_v, dropped.transpose(1, 2), d_tile, beta=beta, out=d_v)
+                d_weights = torch.bmm(d_tile, v[:, tile.keys].transpose(1, 2))
+                if mask is not None:
+                    d_weights.mul_(mask)
+                d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+                if d_bias is not None:
+                    d_bias[:, tile.queries, tile.keys] += d_scores.view(size, N, -1, weights.shape[2]).sum(0)
+                _multiply(d_q, d_scores, k[:, tile.keys], tile.queries, longest)
+                torch.baddbmm(d_k, d_scores.transpose(1, 2), q_tile, beta=beta, out=d_k)
             d_q.mul_(how.scale)
-            torch.bmm(d_scores.transpose(1, 2), q, out=d_keys[0])
             if d_grid is not None:
                 pair.queries.write(d_qkv, d_grid.view(3, size, N, longest, -1))
             else:

@@ -118,8 +118,9 @@ class DisentangledAttention(nn.Module):
                 if query_RD is not None:
                     asked = (k_scaled @ per_head(query_RD[rows])).gather(-1, pairs.T.expand_as(scores))
                     scores = scores + asked.transpose(-1, -2)
-            if pair.masked is not None:
-                scores = scores.masked_fill(pair.masked, -torch.inf)
+            (whole,) = pair.tiles
+            if whole.masked is not None:
+                scores = scores.masked_fill(whole.masked, -torch.inf)
             weights = torch.softmax(scores, dim=-1)
             out.append(pair.queries.rows_of(drop(weights, self.attention_p, noise) @ v))
         return F.pad(torch.cat(out), (0, 0, 0, qkv.shape[0] - batch.tokens)).to(qkv.dtype)
