@@ -200,7 +200,7 @@ def test_subject_lines_to_choose_from_hold_the_own_one_at_its_label_and_others_o
             assert (row["id"], row["prompt"]) == (ticket["id"], ticket["text"])
             assert row["choices"][row["label"]] == ticket["subject"]
             others = row["choices"][: row["label"]] + row["choices"][row["label"] + 1 :]
-            assert len(set(others)) == 3 and all(of[other] != {ticket["topic"]} for other in others)
+            assert len(set(row["choices"])) == 4 and all(of[other] != {ticket["topic"]} for other in others)
     places = loaded["train"]["label"]
     assert all(0.2 < places.count(place) / len(places) < 0.3 for place in range(4))
 

@@ -52,7 +52,7 @@ class Attention:
     def scale(self) -> float:
         return 1 / math.sqrt(self.head_width) if self.scaled else 1.0
 
-    def reach(self, first: int, last: int, longest: int) -> tuple[int, int]:
+    def visible(self, first: int, last: int, longest: int) -> tuple[int, int]:
         """The places [from, to) of the keys that any query of the places [first, last) may see, of sequences of `longest` tokens."""
         back = 0 if self.window is None else max(first - self.window, 0)
         ahead = last if self.causal else longest
@@ -272,14 +272,16 @@ def _tiles(grid: Grid, lengths: tuple[int, ...], device: torch.device, how: Atte
         yield Tile(slice(0, longest), slice(0, longest), padding)
         return
     places = torch.arange(longest, device=device)
-    for first in range(0, longest, TILE):
-        last = min(first + TILE, longest)
-        queries, keys = slice(first, last), slice(*how.reach(first, last, longest))
+    size = (
+        TILE if device.type == "cpu" or how.window is not None else longest
+    )  # a GPU would rather have few large products
+    for first in range(0, longest, size):
+        last = min(first + size, longest)
+        queries, keys = slice(first, last), slice(*how.visible(first, last, longest))
         distance = places[queries, None] - places[keys]
         hidden = how.hides(distance)[None, None]
-        if (
-            padding is not None
-        ):  # it sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
+        if padding is not None:
+            # it sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
             hidden = (padding[..., keys] | hidden) & (distance != 0)
         yield Tile(queries, keys, hidden)
 
@@ -340,20 +342,28 @@ def working_dtype(qkv: Tensor) -> torch.dtype:
     return torch.promote_types(qkv.dtype, torch.float32) if qkv.device.type == "cpu" else qkv.dtype
 
 
-def _some(grid: Tensor, queries: slice, longest: int) -> Tensor:
+def _queries_of(grid: Tensor, queries: slice, longest: int) -> Tensor:
     """The places `queries` of [B K, G S, H] queries, as [B K, G q, H]."""
     if queries.stop - queries.start == longest:
         return grid
     return grid.unflatten(1, (-1, longest))[:, :, queries].flatten(1, 2)
 
 
-def _multiply(out: Tensor, left: Tensor, right: Tensor, queries: slice, longest: int) -> None:
+def _multiply_into(out: Tensor, left: Tensor, right: Tensor, queries: slice, longest: int) -> None:
     """Write the products [B K, G q, H] of `left` and `right` to the places `queries` of `out` [B K, G S, H]."""
     if queries.stop - queries.start == longest:
         torch.bmm(left, right, out=out)
         return
     to = out.unflatten(1, (-1, longest))[:, :, queries]
     to.copy_(torch.bmm(left, right).view(to.shape))
+
+
+def _add_product(out: Tensor, left: Tensor, right: Tensor, only: bool) -> None:
+    """Add the products of `left` and `right` to `out`; with `only`, write them, whatever stands there."""
+    if only:
+        torch.bmm(left, right, out=out)
+    else:
+        out.baddbmm_(left, right)
 
 
 class _BucketedAttention(torch.autograd.Function):
@@ -384,7 +394,7 @@ class _BucketedAttention(torch.autograd.Function):
             mixed = torch.empty_like(q)
             for tile in pair.tiles:
                 keys, values = k[:, tile.keys], v[:, tile.keys]
-                scores = torch.bmm(_some(q, tile.queries, longest), keys.transpose(1, 2))
+                scores = torch.bmm(_queries_of(q, tile.queries, longest), keys.transpose(1, 2))
                 by_head = scores.view(size, N, -1, keys.shape[1])
                 if bias is not None:
                     by_head.add_(bias[:, tile.queries, tile.keys])
@@ -392,7 +402,7 @@ class _BucketedAttention(torch.autograd.Function):
                     by_head.masked_fill_(tile.masked, -torch.inf)
                 weights = torch.softmax(scores, dim=-1)
                 mask = noise.mask(weights.shape, p, weights) if noise is not None and p > 0 else None
-                _multiply(mixed, weights if mask is None else weights * mask, values, tile.queries, longest)
+                _multiply_into(mixed, weights if mask is None else weights * mask, values, tile.queries, longest)
                 saved += [weights, mask]
             pair.queries.write(out, mixed.view(1, size, N, longest, -1))
         ctx.save_for_backward(*saved)
@@ -418,23 +428,23 @@ class _BucketedAttention(torch.autograd.Function):
             d_grid = q.new_empty(3, *q.shape) if together else None
             d_q = d_grid[0] if d_grid is not None else torch.empty_like(q)
             d_keys = d_grid[1:] if d_grid is not None else q.new_empty(2, *k.shape)
-            beta = int(len(pair.tiles) > 1)  # 0: nothing is added to
-            if beta:
+            only = len(pair.tiles) == 1
+            if not only:
                 d_keys.zero_()
             for tile in pair.tiles:
                 weights, mask = next(found), next(found)
-                q_tile, d_tile = (_some(grid, tile.queries, longest) for grid in (q, d_mixed))
+                q_tile, d_tile = (_queries_of(grid, tile.queries, longest) for grid in (q, d_mixed))
                 d_k, d_v = d_keys[:, :, tile.keys]
                 dropped = weights if mask is None else weights * mask
-                torch.baddbmm(d_v, dropped.transpose(1, 2), d_tile, beta=beta, out=d_v)
+                _add_product(d_v, dropped.transpose(1, 2), d_tile, only)
                 d_weights = torch.bmm(d_tile, v[:, tile.keys].transpose(1, 2))
                 if mask is not None:
                     d_weights.mul_(mask)
                 d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
                 if d_bias is not None:
                     d_bias[:, tile.queries, tile.keys] += d_scores.view(size, N, -1, weights.shape[2]).sum(0)
-                _multiply(d_q, d_scores, k[:, tile.keys], tile.queries, longest)
-                torch.baddbmm(d_k, d_scores.transpose(1, 2), q_tile, beta=beta, out=d_k)
+                _multiply_into(d_q, d_scores, k[:, tile.keys], tile.queries, longest)
+                _add_product(d_k, d_scores.transpose(1, 2), q_tile, only)
             d_q.mul_(how.scale)
             if d_grid is not None:
                 pair.queries.write(d_qkv, d_grid.view(3, size, N, longest, -1))

@@ -120,7 +120,9 @@ class _VocabularyLoss(torch.autograd.Function):
         d_weight = None
         if wants[1]:
             d_weight = weight.new_empty(weight.shape) if table is None else table.gradient_buffer()
-        d_bias = weight.new_zeros(V) if bias is not None and wants[2] else None
+        d_bias = None
+        if bias is not None and wants[2]:  # summed from many parts
+            d_bias = weight.new_zeros(V, dtype=torch.promote_types(weight.dtype, torch.float32))
         each = (labels != IGNORED_LABEL).float()
         if weights is not None:
             each = each * weights
@@ -143,9 +145,8 @@ class _VocabularyLoss(torch.autograd.Function):
                     d_weight.addmm_(logits.t(), some, beta=int(start > 0))
                     continue
                 for word in range(0, V, _WORDS):
-                    words = slice(word, word + _WORDS)
-                    found = logits[:, words].t() @ some
-                    d_weight[words] = found if start == 0 else d_weight[words].add_(found)
+                    found, to = logits[:, word : word + _WORDS].t() @ some, d_weight[word : word + _WORDS]
+                    to.copy_(found) if start == 0 else to.add_(found)
         if d_weight is not None and not x.shape[0]:
             d_weight.zero_()
         ctx.table, ctx.grads = table, (d_x, d_weight, d_bias, count / lift)

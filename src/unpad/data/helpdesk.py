@@ -2,8 +2,8 @@
 
 Configurations: `tickets` (topic, named entities, subject line, question with its answer span), `pairs` (is the second
 message a duplicate of the first?), `entities` (the words of the tickets and their entity tags alone), `questions`
-(the same of their questions, as SQuAD has them) and `subjects` (a ticket and four subject lines, of which one is its own). How it is kept from being trivial: a quarter of the phrasings and of
-the names never occur in train, tickets mention other topics in passing, and pairs that differ in one decisive word,
+(the same of their questions, as SQuAD has them) and `subjects` (a ticket and four subject lines, of which one
+is its own). How it is kept from being trivial: a quarter of the phrasings and of the names never occur in train, tickets mention other topics in passing, and pairs that differ in one decisive word,
 product or version look more alike than true duplicates in other words. About 4 percent of the tickets report two
 problems at once and carry the label of one: honest noise.
 
@@ -305,13 +305,13 @@ def subjects(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
     dice, splits = _Dice(seed), tickets(seed)
     for rows in splits.values():
         for row in rows:
-            choices: list[str] = []
-            while len(choices) < 3:
+            choices = [row["subject"]]
+            while len(choices) < 4:
                 other = dice.pick(rows)
                 if other["topic"] != row["topic"] and other["subject"] not in choices:
                     choices.append(other["subject"])
             row["label"] = dice.below(4)
-            row["choices"] = [*choices[: row["label"]], row["subject"], *choices[row["label"] :]]
+            row["choices"] = [*choices[1 : row["label"] + 1], choices[0], *choices[row["label"] + 1 :]]
     columns = {"id": "id", "prompt": "text", "choices": "choices", "label": "label"}
     return {split: [{name: row[of] for name, of in columns.items()} for row in rows] for split, rows in splits.items()}
 
@@ -331,10 +331,8 @@ def load(config: str = "tickets", seed: int = 0) -> datasets.DatasetDict:
         rows, label = pairs(seed), ClassLabel(names=PAIR_LABELS)
         features = Features({"sentence1": text, "sentence2": text, "label": label, "idx": number})
     elif config == "subjects":
-        rows, features = (
-            subjects(seed),
-            Features({"id": number, "prompt": text, "choices": List(text), "label": number}),
-        )
+        rows = subjects(seed)
+        features = Features({"id": number, "prompt": text, "choices": List(text), "label": number})
     else:
         rows, topic, tags = tickets(seed), ClassLabel(names=TOPICS), List(ClassLabel(names=NER_TAGS))
         answers = {"text": List(text), "answer_start": List(Value("int32"))}

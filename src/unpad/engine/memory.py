@@ -6,6 +6,7 @@ Both speak to the C library where it is glibc, and do nothing where it is not.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 from typing import Any
@@ -14,10 +15,17 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """`M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of mallopt(3)."""
 
 
+_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+"""By these a user has decided."""
+
+
 def keep() -> None:
-    """Let what a step frees wait for the next one: else the heap shrinks and grows with each, a fifteenth of a short step."""
+    """Let what a step frees wait for the next one: else the heap shrinks and grows with each, a fifteenth of a short step.
+
+    It holds for the process from then on; `give_back` still empties the heap.
+    """
     c = _glibc()
-    if c is not None:
+    if c is not None and not any(name in os.environ for name in _OWN):
         c.mallopt(_TRIM_THRESHOLD, 1 << 30)
         c.mallopt(_MMAP_THRESHOLD, 32 << 20)  # glibc's own upper limit; larger blocks still come and go
 
@@ -28,12 +36,12 @@ def give_back() -> None:
     Batches of ever new sizes leave holes between what stays: the heap of an evaluation grows by a third in its first minute. And a
     data set that was read and prepared leaves Arrow a hundred megabytes that nobody uses any more.
     """
-    arrow = sys.modules.get("pyarrow")
-    if arrow is not None:
-        arrow.default_memory_pool().release_unused()
+    pool = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
+    if pool is not None:
+        pool().release_unused()
     c = _glibc()
     if c is not None:
-        c.malloc_trim(0)
+        c.malloc_trim(ctypes.c_size_t(0))
 
 
 @cache

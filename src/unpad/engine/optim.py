@@ -17,7 +17,10 @@ from unpad.core.layers import RowEmbedding
 
 
 class AdamW(torch.optim.AdamW):
-    """PyTorch's, whose methods each load PyTorch's compiler (1 s, 67 MB) to tell it to leave them alone; these do not."""
+    """PyTorch's, whose methods each load PyTorch's compiler (1 s, 67 MB) to tell it to leave them alone; these do not.
+
+    Without `differentiable` there is nothing else in the decorators that are taken off.
+    """
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)

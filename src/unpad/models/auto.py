@@ -88,9 +88,8 @@ class ModelClass:
             named = named.replace(tied=False)
         with torch.device("meta"):
             model = Model(named, kind, self.head)
-        model._apply(
-            lambda t: torch.empty(t.shape, dtype=t.dtype)
-        )  # as `to_empty`, which would load sympy: half a second
+        # as `to_empty`, which would load sympy: half a second
+        model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype, device="cpu"))
         report = load_weights(model, folder, kind, self.head, resize_head=ignore_mismatched_sizes)
         if report.new:
             initialise(model, named, report.new)
