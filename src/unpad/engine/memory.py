@@ -27,7 +27,8 @@ def keep() -> None:
     c = _glibc()
     if c is not None and not any(name in os.environ for name in _OWN):
         c.mallopt(_TRIM_THRESHOLD, 1 << 30)
-        c.mallopt(_MMAP_THRESHOLD, 32 << 20)  # glibc's own upper limit; larger blocks still come and go
+        for most in (32, 128):  # a glibc that refuses the second stays with the first
+            c.mallopt(_MMAP_THRESHOLD, most << 20)
 
 
 def give_back() -> None:
