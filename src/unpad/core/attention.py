@@ -15,8 +15,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -231,8 +231,15 @@ class Pair:
 
     queries: Grid
     keys: Grid
-    tiles: tuple[Tile, ...]
-    """Together all queries. One, unless queries see only keys of their neighbourhood or before them."""
+    lengths: tuple[int, ...]
+    """Keys of each sequence."""
+    how: Attention
+    device: torch.device
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Together all queries. One, unless queries see only keys of their neighbourhood or before them."""
+        return tuple(_tiles(self))
 
 
 def pairs_of(batch: PackedBatch, device: torch.device, how: Attention, memory: PackedBatch | None = None) -> list[Pair]:
@@ -248,14 +255,15 @@ def _pairs(batch: PackedBatch, device: torch.device, how: Attention, memory: Pac
     row = 0
     for bucket in batch.buckets:
         queries = _grid(slice(bucket.start, bucket.start + bucket.tokens), bucket.lengths, device)
-        if memory is None:
-            yield Pair(queries, queries, tuple(_tiles(queries, bucket.lengths, device, how)))
-            continue
-        tokens, lengths = memory_tokens(batch.order[row : row + queries.size], memory)
-        keys = _grid(torch.from_numpy(tokens).to(device), lengths, device)
-        seen = Tile(slice(0, queries.longest), slice(0, keys.longest), _padding(keys, lengths, device))
-        yield Pair(queries, keys, (seen,))
-        row += queries.size
+        keys, lengths, seen = queries, bucket.lengths, how
+        if memory is not None:  # all of another sequence is seen
+            tokens, lengths = memory_tokens(batch.order[row : row + queries.size], memory)
+            keys, seen = (
+                _grid(torch.from_numpy(tokens).to(device), lengths, device),
+                replace(how, causal=False, window=None),
+            )
+            row += queries.size
+        yield Pair(queries, keys, lengths, seen, device)
 
 
 def _grid(rows: slice | Tensor, lengths: tuple[int, ...], device: torch.device) -> Grid:
@@ -264,17 +272,18 @@ def _grid(rows: slice | Tensor, lengths: tuple[int, ...], device: torch.device) 
     return Grid(rows, len(lengths), longest, slots)
 
 
-def _tiles(grid: Grid, lengths: tuple[int, ...], device: torch.device, how: Attention) -> Iterator[Tile]:
-    """What the queries of a bucket see of their own sequences."""
-    longest, near = grid.longest, how.window is None or how.window >= grid.longest - 1
-    padding = None if how.causal else _padding(grid, lengths, device)  # padding comes last: causality hides it
-    if not how.causal and near:
-        yield Tile(slice(0, longest), slice(0, longest), padding)
+def _tiles(pair: Pair) -> Iterator[Tile]:
+    how, device, longest = pair.how, pair.device, pair.keys.longest
+    padding = None
+    if pair.keys.slots is not None and not how.causal:  # it comes last: causality hides it
+        ends = torch.tensor(pair.lengths, device=device)
+        padding = (torch.arange(longest, device=device) >= ends[:, None])[:, None, None, :]
+    if not how.causal and (how.window is None or how.window >= longest - 1):
+        yield Tile(slice(0, pair.queries.longest), slice(0, longest), padding)
         return
     places = torch.arange(longest, device=device)
-    size = (
-        TILE if device.type == "cpu" or how.window is not None else longest
-    )  # a GPU would rather have few large products
+    # a GPU would rather have few large products
+    size = TILE if device.type == "cpu" or how.window is not None else longest
     for first in range(0, longest, size):
         last = min(first + size, longest)
         queries, keys = slice(first, last), slice(*how.visible(first, last, longest))
@@ -284,14 +293,6 @@ def _tiles(grid: Grid, lengths: tuple[int, ...], device: torch.device, how: Atte
             # it sees itself: the softmax of a row without keys would be NaN, and reach the gradients of the others
             hidden = (padding[..., keys] | hidden) & (distance != 0)
         yield Tile(queries, keys, hidden)
-
-
-def _padding(keys: Grid, lengths: tuple[int, ...], device: torch.device) -> Tensor | None:
-    """bool [B, 1, 1, S]: the places after the end of each sequence; None: there are none."""
-    if keys.slots is None:
-        return None
-    ends = torch.tensor(lengths, device=device)
-    return (torch.arange(keys.longest, device=device) >= ends[:, None])[:, None, None, :]
 
 
 def memory_tokens(order: Sequence[int] | np.ndarray, memory: PackedBatch) -> tuple[np.ndarray, tuple[int, ...]]:
